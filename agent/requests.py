@@ -124,6 +124,8 @@ def in_words(decision: Decision, body: RequestBody, by: str) -> str:
         case Allow():
             verb = "Approved" if isinstance(body, PlanBody) else "Allowed"
             return f"{verb} by {by}{', with a changed input' if decision.input is not None else ''}."
+        case Deny() if decision.cancel:
+            return f"Closed by {by} without an answer."
         case Deny():
             return f"Denied by {by}: {decision.reason}" if decision.reason else f"Denied by {by}."
         case Answers():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from msgspec import convert, to_builtins
 from psycopg.rows import DictRow
 
 from onsembl.fleet import instance_messages
+from onsembl.fleet.commands import SendError, send_into_turn
 from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.attention_messages import (
     Allow,
@@ -19,7 +20,9 @@ from onsembl.protocol.attention_messages import (
     Asked,
     Decision,
     Deny,
+    IdleBody,
     PermissionBody,
+    PlanBody,
     QuestionBody,
     RequestBody,
 )
@@ -42,7 +45,12 @@ class AnswerError(Exception):
 
 
 class ForAdminsError(AnswerError):
-    """Only an admin answers the request."""
+    """Only an admin answers the request: the policy `rule` of `by_name` keeps the tool for admins."""
+
+    def __init__(self, rule: str, by_name: str) -> None:
+        super().__init__(f"Only an admin answers this: {by_name} keeps {rule} for admins.")
+        self.rule = rule
+        self.by_name = by_name
 
 
 class NotOpenError(AnswerError):
@@ -109,8 +117,9 @@ async def answer(
     """Answer a request as an operator, in the caller's transaction; return its row, None if there is no such request.
 
     With the scope `conversation` or `always`, `rule` allows later requests, too: it is one of those that the request
-    offers, the narrowest by default. A request that is kept for admins takes the scope `once` only. Raises AnswerError,
-    ForAdminsError, and NotOpenError when somebody or something was first.
+    offers, the narrowest by default. A request that is kept for admins takes the scope `once` only. The reason of a
+    denial that the CLI is not told is sent as a text for the turn. Raises AnswerError, ForAdminsError, and NotOpenError
+    when somebody or something was first.
     """
     before = await attention.get(conn, request_id)
     if before is None:
@@ -142,6 +151,7 @@ async def answer(
         raise NotOpenError(closed_in_words(now), now)
     if rule is not None and scope != "once":
         await attention.add_rule(conn, row, rule, scope, actor.name)
+    await _send_reason(conn, row, body, decision, actor)
     if (instance_id := await agents.online_at(conn, AgentId(row["agent_id"]))) is not None:
         await instance_messages.send(conn, instance_id, InstanceMessage(op="attend", agent_id=row["agent_id"]))
     return row
@@ -184,15 +194,56 @@ def closed_in_words(row: Mapping[str, Any]) -> str:
             return "The agent asks something else by now. Look at it again."
 
 
+async def with_policies(conn: Connection, rows: Sequence[DictRow]) -> list[DictRow]:
+    """The requests, each with the policy that keeps it for admins in `for_admins`: `rule` and `created_by_name`; None
+    without one."""
+    asking = {row["agent_id"] for row in rows if row["state"] == "open" and row["kind"] == "permission"}
+    policies = await tool_policies.kept_for_admins(conn, asking) if asking else {}
+    return [{**row, "for_admins": _keeper_of(row, policies)} for row in rows]
+
+
+def _keeper_of(row: DictRow, policies: Mapping[AgentId, Sequence[DictRow]]) -> dict[str, str] | None:
+    if row["state"] != "open" or row["kind"] != "permission" or row["agent_id"] not in policies:
+        return None
+    try:
+        body = convert(row["body"], PermissionBody)
+    except (msgspec.ValidationError, RecursionError):
+        return None  # it cannot be answered either
+    return _keeper(body, policies[row["agent_id"]])
+
+
+def _keeper(body: PermissionBody, policies: Sequence[DictRow]) -> dict[str, str] | None:
+    """The first of the policies that fits."""
+    use = _use_of(body)
+    kept = (policy for policy in policies if ToolRules(deny=[policy["rule"]]).denial(use) is not None)
+    return next(({name: policy[name] for name in ("rule", "created_by_name")} for policy in kept), None)
+
+
+async def _send_reason(
+    conn: Connection, row: DictRow, body: RequestBody, decision: Decision, actor: audit.Actor
+) -> None:
+    """Send the reason of a denial as a text for the turn, if the CLI is not told it."""
+    way = "told" if isinstance(body, PlanBody | IdleBody) else body.reason_way
+    if way == "told" or not isinstance(decision, Deny) or not decision.reason or row["conversation_id"] is None:
+        return
+    text = f"Denied: {row['title']}\n{decision.reason}"
+    try:
+        await send_into_turn(conn, AgentId(row["agent_id"]), row["conversation_id"], text, actor)
+    except SendError as error:
+        raise AnswerError(f"The reason cannot be sent to the agent. {error}") from error
+
+
 async def _check_kept(conn: Connection, agent_id: AgentId, body: RequestBody, scope: Scope, *, is_admin: bool) -> None:
     """Raises AnswerError if a policy keeps the request for admins, and this is no answer of one, or no single one."""
     if not isinstance(body, PermissionBody):
         return
-    kept = (await tool_policies.in_force(conn, agent_id))["admin"].denial(_use_of(body))
-    if kept is not None and not is_admin:
-        raise ForAdminsError(f"Only an admin answers this: the policy {kept} keeps the tool for admins.")
-    if kept is not None and scope != "once":
-        raise AnswerError(f"The policy {kept} keeps this tool for admins: each call is answered by itself.")
+    policies = (await tool_policies.kept_for_admins(conn, [agent_id])).get(agent_id, [])
+    if (kept := _keeper(body, policies)) is None:
+        return
+    if not is_admin:
+        raise ForAdminsError(kept["rule"], kept["created_by_name"])
+    if scope != "once":
+        raise AnswerError(f"The policy {kept['rule']} keeps this tool for admins: each call is answered by itself.")
 
 
 def _use_of(body: PermissionBody) -> ToolUse:

@@ -144,6 +144,16 @@ async def steer(conn: Connection, content: CommandContent, agent_id: AgentId, ac
     return row
 
 
+async def send_into_turn(
+    conn: Connection, agent_id: AgentId, conversation_id: UUID, text: str, actor: audit.Actor
+) -> DictRow:
+    """Send a text into the running turn of a conversation, in the caller's transaction; return its row. If the CLI
+    takes no text into a turn, it is the next command of the conversation, before the others in the queue. Raises
+    SendError."""
+    content = CommandContent(text=text, conversation=str(conversation_id))
+    return await _request(conn, await render_content(conn, content, ()), agent_id, actor, steer=True)
+
+
 async def send(
     conn: Connection,
     content: CommandContent,

@@ -41,13 +41,18 @@ Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64
 OptionText = Annotated[str, Meta(max_length=2000, pattern=NO_NUL)]
 
 
+ReasonWay = Literal["told", "steered", "next_command"]
+"""The way of a denial's reason: the CLI is `told` it with the denial; or it takes none, and the reason is `steered`
+into the running turn, or is sent as the `next_command` of the conversation."""
+
+
 class PermissionBody(Bounded, frozen=True, kw_only=True, tag="permission", tag_field="kind"):
     """A tool call that needs permission.
 
     `input` is all of its arguments as JSON. `diff` is the change of files as a unified diff, if the call has one.
     `names`, `said` and `parts` are the call as rules see it (`tool_rules.ToolUse`). `rules` are those that would allow
     calls like this one, from the narrowest to the widest; a rule for later requests is one of these. `editable` is true
-    when the CLI takes a changed input.
+    when the CLI takes a changed input. `reason_way` is the way of a denial's reason.
     """
 
     tool: ShortText
@@ -61,6 +66,7 @@ class PermissionBody(Bounded, frozen=True, kw_only=True, tag="permission", tag_f
     parts: Annotated[list[Annotated[list[BodyText], Meta(max_length=16)]], Meta(max_length=256)] = []
     rules: Annotated[list[Rule], Meta(max_length=4)] = []
     editable: bool = False
+    reason_way: ReasonWay = "told"
 
 
 class QuestionOption(Bounded, frozen=True, kw_only=True):
@@ -84,9 +90,10 @@ class Question(Bounded, frozen=True, kw_only=True):
 
 
 class QuestionBody(Bounded, frozen=True, kw_only=True, tag="question", tag_field="kind"):
-    """Questions that are answered together."""
+    """Questions that are answered together. `reason_way` is the way of the reason why they are not answered."""
 
     questions: Annotated[list[Question], Meta(min_length=1, max_length=MAX_QUESTIONS)]
+    reason_way: ReasonWay = "told"
 
 
 class PlanBody(Bounded, frozen=True, kw_only=True, tag="plan", tag_field="kind"):
@@ -96,11 +103,13 @@ class PlanBody(Bounded, frozen=True, kw_only=True, tag="plan", tag_field="kind")
 
 
 class FormBody(Bounded, frozen=True, kw_only=True, tag="elicitation", tag_field="kind"):
-    """A form of an MCP server: a JSON schema of an object with plain fields."""
+    """A form: a JSON schema of an object with plain fields. `server` is the MCP server that asks, if it is known.
+    `reason_way` is the way of the reason why it is declined."""
 
     server: ShortText
     message: Reason
     schema: JsonText
+    reason_way: ReasonWay = "told"
 
 
 class IdleBody(Bounded, frozen=True, kw_only=True, tag="idle", tag_field="kind"):
@@ -178,9 +187,11 @@ class Allow(Bounded, frozen=True, kw_only=True, tag="allow", tag_field="decision
 
 
 class Deny(Bounded, frozen=True, kw_only=True, tag="deny", tag_field="decision"):
-    """Deny the call, send the plan back, or give no answer to the questions or the form. The CLI gets the `reason`."""
+    """Deny the call, send the plan back, give no answer to the questions, or decline the form. The CLI gets the
+    `reason`. With `cancel`, a form is closed without an answer, in place of being declined."""
 
     reason: Reason = ""
+    cancel: bool = False
 
 
 class QuestionAnswer(Bounded, frozen=True, kw_only=True):

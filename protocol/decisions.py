@@ -29,7 +29,8 @@ def problem_with(decision: Decision, body: RequestBody) -> str | None:
         case IdleBody(), _:
             return "This request has no answer: the program waits for input at its terminal."
         case _, Deny():
-            return None
+            cancels = decision.cancel and not isinstance(body, FormBody)
+            return "Only a form can be closed without an answer." if cancels else None
         case PermissionBody(), Allow():
             if decision.input is not None and not body.editable:
                 return "This tool call cannot be changed."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 from uuid import UUID
 
@@ -36,6 +37,20 @@ async def in_force(conn: Connection, agent_id: AgentId) -> dict[Verdict, ToolRul
         verdict: ToolRules(deny=[row["rule"] for row in rows if row["verdict"] == verdict])
         for verdict in ("admin", "deny")
     }
+
+
+async def kept_for_admins(conn: Connection, agent_ids: Collection[AgentId]) -> dict[AgentId, list[DictRow]]:
+    """The policies that keep tools of these agents for admins, oldest first: `rule` and `created_by_name`."""
+    cursor = await conn.execute(
+        f"""select agents.id as agent_id, rule, p.created_by_name
+            from tool_policies as p join agents on {IN_FORCE}
+            where verdict = 'admin' and agents.id = any(%s) order by p.seq""",
+        [list(agent_ids)],
+    )
+    found: dict[AgentId, list[DictRow]] = {}
+    for row in await cursor.fetchall():
+        found.setdefault(AgentId(row["agent_id"]), []).append(row)
+    return found
 
 
 async def add(

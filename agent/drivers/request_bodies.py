@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+import msgspec
+
+from onsembl.agent.drivers.json_lines import Json, as_object, to_json
 from onsembl.agent.drivers.offered_rules import offered_rules
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.rendering.text import printable
-from onsembl.protocol.attention_messages import PermissionBody
+from onsembl.protocol.attention_messages import Decision, Deny, FilledForm, FormBody, PermissionBody, ReasonWay
 from onsembl.protocol.tool_rules import ToolUse
 from onsembl.protocol.turn_events import Diff, ToolKind
 
@@ -28,6 +31,7 @@ def permission_body(
     diffs: Sequence[Diff] = (),
     reason: str = "",
     editable: bool = False,
+    reason_way: ReasonWay = "told",
 ) -> PermissionBody:
     """The body for a call; `input` is all of its arguments as JSON, and `reason` why the CLI asks, if it says it."""
     return PermissionBody(
@@ -42,7 +46,33 @@ def permission_body(
         parts=[[*forms] for forms in use.parts],
         rules=offered_rules(use, folder),
         editable=editable,
+        reason_way=reason_way,
     )
+
+
+def form_body(server: str, message: str, mode: object, schema: object, reason_way: ReasonWay) -> FormBody | None:
+    """The body for a form of MCP's elicitation; None in another mode, as that of an address that is to be opened."""
+    if mode not in (None, "form"):
+        return None
+    text = printable(message)[:1024]
+    return FormBody(server=short(server), message=text, schema=to_json(as_object(schema)), reason_way=reason_way)
+
+
+def form_title(body: FormBody) -> str:
+    """The form in one line."""
+    message = body.message.strip().partition("\n")[0]
+    return f"{body.server}: {message}" if body.server else message or "A form"
+
+
+def form_answer(decision: Decision | None) -> Json:
+    """The decision on a form in the words of MCP; None when the turn is over before there was one."""
+    match decision:
+        case FilledForm():
+            return {"action": "accept", "content": as_object(msgspec.json.decode(decision.content))}
+        case Deny(cancel=False):
+            return {"action": "decline"}
+        case _:
+            return {"action": "cancel"}
 
 
 def unified(diff: Diff) -> str:

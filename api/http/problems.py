@@ -32,6 +32,9 @@ READ_ONLY_PROBLEM = "urn:onsembl:problem:read-only"
 SECOND_FACTOR_PROBLEM = "urn:onsembl:problem:second-factor"
 """The `type` of the problem that the account has a second factor, and the session was begun without it."""
 
+FOR_ADMINS_PROBLEM = "urn:onsembl:problem:for-admins"
+"""The `type` of the problem that only an admin may do this: by the policy `rule`, made by `by_name`."""
+
 READ_ONLY = (
     "The database is read-only, so nothing can be changed; everything can still be read. A Supabase project becomes "
     "read-only when its disk is full: delete data or take a larger plan."

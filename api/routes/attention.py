@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
 from onsembl.api.http.paging import read_page
-from onsembl.api.http.problems import Problem, found
+from onsembl.api.http.problems import FOR_ADMINS_PROBLEM, Problem, found
 from onsembl.api.routes.attention_models import (
     AnswerBody,
     AnswerResults,
@@ -21,7 +21,7 @@ from onsembl.api.routes.attention_models import (
     AttentionRuleQuery,
     AttentionRules,
 )
-from onsembl.fleet.attention import AnswerError, ForAdminsError, NotOpenError, answer, dismiss
+from onsembl.fleet.attention import AnswerError, ForAdminsError, NotOpenError, answer, dismiss, with_policies
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
 from onsembl.sql import attention, audit
@@ -38,12 +38,14 @@ async def list_requests(call: Call[NoBody]) -> dict[str, object]:
     )
     async with call.services.pool.connection() as conn:
         page = await read_page(query.limit, partial(attention.page, conn, wanted, query.after or 0))
-    return {"requests": page.rows, "next_after": page.cursor("seq")}
+        rows = await with_policies(conn, page.rows)
+    return {"requests": rows, "next_after": page.cursor("seq")}
 
 
 async def read_request(call: Call[NoBody]) -> DictRow:
     async with call.services.pool.connection() as conn:
-        return found(await attention.get(conn, call.id("attention_id")), "request")
+        row = found(await attention.get(conn, call.id("attention_id")), "request")
+        return (await with_policies(conn, [row]))[0]
 
 
 async def answer_request(call: Call[AnswerBody]) -> DictRow:
@@ -62,14 +64,14 @@ async def answer_request(call: Call[AnswerBody]) -> DictRow:
                 is_admin=call.signed_in.role == Role.ADMIN,
             )
     except ForAdminsError as error:
-        raise Problem(403, str(error)) from error
+        raise Problem(403, str(error), type=FOR_ADMINS_PROBLEM, rule=error.rule, by_name=error.by_name) from error
     except NotOpenError as error:
         raise Problem(409, str(error), state=error.row["state"]) from error
     except AnswerError as error:
         raise Problem(422, str(error)) from error
     if row is not None:
         call.services.metrics.request_answered(row)
-    return found(row, "request")
+    return _closed(found(row, "request"))
 
 
 async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
@@ -92,7 +94,7 @@ async def answer_requests(call: Call[AnswersBody]) -> dict[str, object]:
             problem = "Request not found." if row is None else None
             if row is not None:
                 call.services.metrics.request_answered(row)
-        results.append({"id": one.id, "request": row, "problem": problem})
+        results.append({"id": one.id, "request": _closed(row) if row is not None else None, "problem": problem})
     return {"results": results}
 
 
@@ -105,7 +107,12 @@ async def dismiss_note(call: Call[NoBody]) -> DictRow:
         raise Problem(409, str(error), state=error.row["state"]) from error
     except AnswerError as error:
         raise Problem(422, str(error)) from error
-    return found(row, "note")
+    return _closed(found(row, "note"))
+
+
+def _closed(row: DictRow) -> DictRow:
+    """A request that takes no answer any more."""
+    return {**row, "for_admins": None}
 
 
 async def list_rules(call: Call[NoBody]) -> dict[str, object]:

@@ -27,6 +27,13 @@ AnswerScope = Literal["once", "conversation", "always"]
 MAX_ANSWERS = 200
 
 
+class AdminPolicy(Answer, frozen=True, kw_only=True):
+    """A policy that keeps a tool for admins: its rule, and who made it."""
+
+    rule: str
+    created_by_name: str
+
+
 class AttentionRequest(Answer, frozen=True, kw_only=True):
     """A request of an agent that waits, or waited, for a person. Kinds: `permission` (a tool call), `question`, `plan`,
     `elicitation` (a form), and `idle`: a program that waits for input at its terminal, which has no answer here. Notes
@@ -36,7 +43,7 @@ class AttentionRequest(Answer, frozen=True, kw_only=True):
     `step` is the number of the tool call's step. An answered request has the `decision` without secret answers, and in
     `answered_by_name` the operator or the rule that was first; `delivery` is what became of the answer: the agent's CLI
     was `given` it, it came too `late`, or the command ended before the agent said which (`unknown`). A withdrawn one
-    has a `reason`.
+    has a `reason`. Only an admin answers an open one with a policy in `for_admins`.
     """
 
     id: UUID
@@ -60,6 +67,7 @@ class AttentionRequest(Answer, frozen=True, kw_only=True):
     scope: AnswerScope | None
     delivery: Literal["waiting", "given", "late", "unknown"] | None
     reason: str | None
+    for_admins: AdminPolicy | None
 
 
 class AttentionRequests(Answer, frozen=True, kw_only=True):

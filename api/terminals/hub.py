@@ -230,8 +230,8 @@ class Hub:
             rows = await commands.active(conn, [agent_id])
         for row in rows:
             await _send_due(link, row)
-        await self.send_steers(link)
         await self.send_answers(link)
+        await self.send_steers(link)  # among them reasons of denials, which come after these
         return True
 
     async def send_answers(self, link: AgentLink) -> None:
@@ -287,8 +287,8 @@ class Hub:
 
     async def _send_all_due(self, link: AgentLink, row: DictRow) -> None:
         await _send_due(link, row)
-        await self.send_steers(link)
         await self.send_answers(link)
+        await self.send_steers(link)
 
     # The emergency stop
 

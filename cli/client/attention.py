@@ -20,6 +20,11 @@ from onsembl.protocol.attention_notes import NOTES
 
 POLL_SECONDS = 1.0
 STATES = ("open", "answered", "withdrawn")
+_REASON_WAYS = {
+    "steered": "goes into the running turn as a text",
+    "next_command": "is the next command of the conversation, before the others in the queue",
+}
+"""Where the reason of a denial goes, if the CLI is not told it."""
 _request_argument = click.argument("request_id", type=click.UUID)
 
 
@@ -99,13 +104,16 @@ def show(request_id: UUID, as_json: bool, server: str | None) -> None:
     elif row["kind"] in NOTES:
         print_line(f"Dismiss it with: {command_line('attention dismiss', row['id'])}")
     elif row["kind"] != "idle":
+        if (policy := row.get("for_admins")) is not None:
+            print_line(f"Only an admin may answer: {policy['created_by_name']} keeps {policy['rule']} for admins.")
         print_line(f"Answer it with: {command_line('attention answer', row['id'])}")
 
 
 @attention_group.command()
 @_request_argument
 @click.option("--allow", "verdict", flag_value="allow", help="Allow the tool call, or approve the plan.")
-@click.option("--deny", "verdict", flag_value="deny", help="Deny it; for a question: give no answer.")
+@click.option("--deny", "verdict", flag_value="deny", help="Deny it; for a question: give no answer; decline a form.")
+@click.option("--cancel", "verdict", flag_value="cancel", help="Close a form without an answer, not declining it.")
 @click.option("--reason", default="", help="With --deny: the reason, which the CLI gets.")
 @click.option("--input", "changed", metavar="JSON", help="With --allow: the changed arguments of the tool call.")
 @click.option(
@@ -142,13 +150,15 @@ def answer(
 ) -> None:
     """Answer what an agent asks. The first answer counts; the exit code is 1 when somebody was first."""
     if (verdict is not None) + bool(answers) + (form is not None) != 1:
-        raise click.UsageError("Give one of --allow, --deny, --answer and --form.")
+        raise click.UsageError("Give one of --allow, --deny, --cancel, --answer and --form.")
     with OperatorClient(server) as client:
         row = client.request("GET", f"/v1/attention/{request_id}")
         if verdict == "allow":
             decision: dict[str, Any] = {"decision": "allow"} | ({"input": changed} if changed is not None else {})
         elif verdict == "deny":
             decision = {"decision": "deny", "reason": reason}
+        elif verdict == "cancel":
+            decision = {"decision": "deny", "cancel": True}
         elif form is not None:
             decision = {"decision": "form", "content": form}
         else:
@@ -159,6 +169,9 @@ def answer(
         print_json(answered)
     else:
         print_line(f"Answered: {answered['title']}")
+        way = _REASON_WAYS.get(row["body"].get("reason_way", "told")) if reason and verdict == "deny" else None
+        if way is not None:
+            print_line(f"The CLI takes no reason: it {way}.")
 
 
 @attention_group.command()
@@ -196,9 +209,10 @@ def _print_row(row: dict[str, Any], names: dict[str, str]) -> None:
     agent = names.get(row["agent_id"], row["agent_id"])
     kind = f"{row['kind']}?" if row["guess"] else row["kind"]
     state = "" if row["state"] == "open" else f"  {row['state']}"
+    admins = "  (admins only)" if row.get("for_admins") is not None else ""
     print_line(
         styled(f"{row['id']}  {local_time(row['asked_at'])}  ", dim=True),
-        f"{agent:<20} {kind:<11} {row['title']}{state}",
+        f"{agent:<20} {kind:<11} {row['title']}{state}{admins}",
     )
 
 
@@ -220,7 +234,7 @@ def _print_body(body: dict[str, Any]) -> None:
         case "plan":
             print_lines(body["plan"], indent="  ")
         case "elicitation":
-            print_field(body["server"], body["message"], width=12)
+            print_field(body["server"] or "form", body["message"], width=12)
             print_lines(body["schema"], indent="  ")
         case "limit":
             print_field("until", local_time(body["until"]), width=12)

@@ -14,7 +14,7 @@ from support.decisions import UNASKED, decided
 
 from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN, cli_of
 from onsembl.agent.drivers.acp.translator import AcpTranslator
-from onsembl.protocol.attention_messages import Allow, Decision, Deny
+from onsembl.protocol.attention_messages import Allow, Decision, Deny, FilledForm
 from onsembl.protocol.permissions import PERMISSION_MODES, PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
@@ -639,6 +639,61 @@ def test_a_request_ends_with_its_turn():
     client = asking(None)
     client.answer("session/prompt", {"stopReason": "end_turn"})
     assert [event.id for event in client.of(RequestWithdrawn)] == [client.of(RequestOpened)[0].id]
+
+
+FORM = {"mode": "form", "sessionId": "s1", "message": "Where?", "requestedSchema": {"type": "object", "properties": {}}}
+
+
+@pytest.mark.parametrize(
+    ("decision", "given"),
+    [
+        (FilledForm(content='{"a":1}'), {"action": "accept", "content": {"a": 1}}),
+        (Deny(reason="Later."), {"action": "decline"}),
+        (Deny(cancel=True), {"action": "cancel"}),
+        (None, {"action": "cancel"}),
+    ],
+)
+@pytest.mark.parametrize("call", [{}, {"toolCallId": "c"}, {"toolCallId": "unknown"}])
+def test_a_form_is_filled_in(decision, given, call):
+    """During a call or between two, if the client has said that it shows forms. Without a decision the turn ends."""
+    client = Client(translator(cli=ANY))
+    assert client.sent[0]["params"]["clientCapabilities"]["elicitation"] == {"form": {}}
+    client = asking(Allow())
+    client.decision = None
+    client.say({"jsonrpc": "2.0", "id": 9, "method": "elicitation/create", "params": {**FORM, **call}})
+    opened = client.of(RequestOpened)[-1]
+    assert (opened.title, opened.body.reason_way) == ("Where?", "next_command")
+    if decision is None:
+        client.run.interrupt()
+    else:
+        assert client.run.answer(opened.id, decision, "by anna") is not None
+    client.read()
+    assert [line["result"] for line in client.sent if line.get("id") == 9] == [given]
+    assert client.run.report.denied == (given["action"] != "accept" and decision is not None)
+
+
+def test_an_address_is_declined():
+    """This client shows forms alone, and says so."""
+    client = asking(Allow())
+    address = {**FORM, "mode": "url", "url": "https://a.example", "elicitationId": "e"}
+    client.say({"jsonrpc": "2.0", "id": 9, "method": "elicitation/create", "params": address})
+    assert client.sent[-1]["result"] == {"action": "decline"}
+    assert [event.reason for event in client.of(PermissionDenied)] == ["only forms can be shown"]
+
+
+@pytest.mark.parametrize("method", ["session/request_permission", "elicitation/create"])
+def test_a_request_that_the_cli_gives_up_is_withdrawn(method):
+    """It is answered all the same, as the protocol wants it; another number changes nothing."""
+    client = asking(Allow())
+    client.decision = None
+    params = FORM if method == "elicitation/create" else {"toolCall": {"toolCallId": "d"}, "options": []}
+    client.say({"jsonrpc": "2.0", "id": 9, "method": method, "params": params})
+    for number in (8, 9, 9):
+        client.say({"jsonrpc": "2.0", "method": "$/cancel_request", "params": {"requestId": number}})
+    [withdrawn] = client.of(RequestWithdrawn)
+    assert withdrawn.id == client.of(RequestOpened)[-1].id
+    assert len([line for line in client.sent if line.get("id") == 9]) == 1
+    assert client.run.answer(withdrawn.id, Allow(), "") is None
 
 
 def test_what_is_asked_is_shown_whole():

@@ -23,6 +23,8 @@ from onsembl.protocol.attention_messages import (
     Answers,
     Decision,
     Deny,
+    FilledForm,
+    FormBody,
     PermissionBody,
     PlanBody,
     QuestionAnswer,
@@ -870,6 +872,35 @@ def test_a_person_is_asked():
     assert opened.body.diff == "--- a\n+++ a\n@@ -1 +1 @@\n-x\n+y\n"
     assert answer == {"behavior": "deny", "message": "The operator denied this."}
     assert run.report.denied == 3
+
+
+@pytest.mark.parametrize(
+    ("decision", "given", "denied"),
+    [
+        (FilledForm(content='{"a":1}'), {"action": "accept", "content": {"a": 1}}, 0),
+        (Deny(), {"action": "decline"}, 1),
+        (Deny(cancel=True), {"action": "cancel"}, 1),
+    ],
+)
+def test_a_form_of_an_mcp_server_is_filled_in(decision, given, denied):
+    """The answer goes to the server in MCP's words. Claude Code may give the form up."""
+    form = {"subtype": "elicitation", "mcp_server_name": "deploy", "message": "Where?\nSay it.", "mode": "form"}
+    form["requested_schema"] = {"type": "object", "properties": {}}
+    run = translator()
+    sent(run)
+    [opened] = run.receive(output({"type": "control_request", "request_id": "r", "request": form}))
+    assert isinstance(opened, RequestOpened) and isinstance(opened.body, FormBody)
+    assert (opened.title, opened.body.server, opened.body.reason_way) == ("deploy: Where?", "deploy", "steered")
+    assert run.answer(opened.id, decision, "by anna") is not None
+    [answer] = sent(run)
+    assert answer["response"] == {"subtype": "success", "request_id": "r", "response": given}
+    assert run.report.denied == denied
+    [opened] = run.receive(output({"type": "control_request", "request_id": "s", "request": form}))
+    [withdrawn] = run.receive(output({"type": "control_cancel_request", "request_id": "s"}))
+    assert isinstance(withdrawn, RequestWithdrawn) and withdrawn.id == opened.id
+    address = {**form, "mode": "url", "url": "https://a.example"}
+    events = run.receive(output({"type": "control_request", "request_id": "u", "request": address}))
+    assert of_type(events, RequestOpened) == [] and sent(run)[-1]["response"]["response"] == {"action": "decline"}
 
 
 def test_the_agents_own_tools_need_no_permission():

@@ -505,7 +505,14 @@ QUESTIONS = [
 ANSWERS = Answers(answers=[QuestionAnswer(id="q1", answers=["A"]), QuestionAnswer(id="q2", answers=["k"])])
 COMMAND = {"command": "/bin/bash -lc 'touch b'", "cwd": FOLDER, "reason": "it must"}
 NETWORK = {"networkApprovalContext": {"host": "a.example", "protocol": "https"}}
+_CALL = {
+    "codex_approval_kind": "mcp_tool_call",
+    "tool_name": "fill",
+    "tool_description": "Fills.",
+    "tool_params": {"a": 1},
+}
 FORM = {"serverName": "s", "mode": "form", "message": "Who?", "requestedSchema": {"type": "object"}}
+MCP_CALL = {**FORM, "message": "Allow it?", "_meta": _CALL}
 
 
 @pytest.mark.parametrize(
@@ -538,6 +545,9 @@ FORM = {"serverName": "s", "mode": "form", "message": "Who?", "requestedSchema":
             {"action": "accept", "content": {"a": 1}},
         ),
         ("mcpServer/elicitation/request", FORM, Deny(), {"action": "decline"}),
+        ("mcpServer/elicitation/request", FORM, Deny(cancel=True), {"action": "cancel"}),
+        ("mcpServer/elicitation/request", MCP_CALL, Allow(), {"action": "accept", "content": {}}),
+        ("mcpServer/elicitation/request", MCP_CALL, Deny(), {"action": "decline"}),
         ("mcpServer/elicitation/request", {**FORM, "mode": "url"}, Allow(), {"action": "decline"}),
     ],
 )
@@ -563,6 +573,9 @@ def test_what_a_person_decides_is_given_once(method, params, decision, result):
         ("item/commandExecution/requestApproval", "+shell(ls *)", COMMAND, None),
         ("item/commandExecution/requestApproval", "-shell(touch *)", COMMAND, "decline"),
         ("item/commandExecution/requestApproval", "+execute", {**COMMAND, **NETWORK}, None),
+        ("mcpServer/elicitation/request", "+s.fill", MCP_CALL, "accept"),
+        ("mcpServer/elicitation/request", "-s.fill", MCP_CALL, "decline"),
+        ("mcpServer/elicitation/request", "+s.other", MCP_CALL, None),
         ("item/fileChange/requestApproval", "-edit(a)", {}, "decline"),  # the mode would allow it
         ("item/fileChange/requestApproval", "+edit(a)", {"grantRoot": "/"}, None),
     ],
@@ -571,7 +584,8 @@ def test_a_rule_decides_what_codex_asks(method, rule, params, decision):
     """A denial goes before the permission mode, and an allowance allows no more than it names."""
     rules = ToolRules(deny=[rule[1:]]) if rule[0] == "-" else ToolRules(allow=[rule[1:]])
     server = asking(method, None, rules, **params)
-    given = [line["result"]["decision"] for line in server.sent if "result" in line]
+    results = [line["result"] for line in server.sent if "result" in line]
+    given = [result.get("decision") or result.get("action") for result in results]
     assert given == ([decision] if decision is not None else [])
     assert len(server.of(RequestOpened)) == (decision is None)
     assert [event.reason for event in server.of(PermissionDenied)] == [f"by rule {rule[1:]}"] * (decision == "decline")
@@ -620,6 +634,8 @@ def test_what_codex_asks_is_shown_whole():
     body = opened.body
     assert (opened.title, body.folder, body.reason, body.parts) == ("shell touch b", FOLDER, "it must", [["touch b"]])
     assert body.rules == ["shell(touch b)", "shell(touch *)", "shell"]
+    [opened] = asking("mcpServer/elicitation/request", None, **MCP_CALL).of(RequestOpened)
+    assert (opened.title, opened.body.tool, opened.body.input) == ("s.fill", "s.fill", '{"a":1}')
     [opened] = asking("item/fileChange/requestApproval", None, grantRoot="/").of(RequestOpened)
     assert (opened.body.diff, opened.body.reason) == (
         *(f"--- /dev/null\n+++ {FOLDER}/a\n@@ -0,0 +1 @@\n+x\n", "For all files in /."),
@@ -628,14 +644,22 @@ def test_what_codex_asks_is_shown_whole():
     assert opened.body.parts == [], "no pattern fits a command that is told in quotes of its own"
 
 
-def test_the_reason_of_a_denial_is_sent_into_the_turn():
-    """Codex takes no reason with a denial. A refusal of that text changes nothing."""
-    server = asking("item/fileChange/requestApproval", Deny(reason="Use b."))
-    steer = server.asked("turn/steer")
-    assert steer["params"]["input"] == [{"type": "text", "text": f"Denied: {FOLDER}/a. Use b."}]
-    server.answer("turn/steer", error={"code": 1, "message": "too late"})
-    server.complete()
-    assert server.run.outcome == "completed" and server.run.input_complete
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("item/commandExecution/requestApproval", COMMAND),
+        ("item/fileChange/requestApproval", {}),
+        ("item/permissions/requestApproval", {"permissions": {"a": 1}}),
+        ("item/tool/requestUserInput", {"questions": QUESTIONS}),
+        ("mcpServer/elicitation/request", FORM),
+    ],
+)
+def test_the_reason_of_a_denial_is_a_text_for_the_turn(method, params):
+    """Codex takes no reason with a denial, whatever it asks: the server sends it, and the person is told so before."""
+    [opened] = asking(method, None, **params).of(RequestOpened)
+    assert opened.body.reason_way == "steered"
+    server = asking(method, Deny(reason="Use b."), **params)
+    assert "Use b." not in str(server.sent)
 
 
 def test_a_request_that_is_resolved_elsewhere_is_withdrawn():

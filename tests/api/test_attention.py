@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import msgspec
@@ -16,6 +17,7 @@ from support.frames import next_message
 from support.server import Api
 
 from onsembl.protocol.attention_messages import (
+    FormBody,
     PlanBody,
     Question,
     QuestionBody,
@@ -339,3 +341,57 @@ async def test_a_failed_turn_leaves_a_note(api, operator, tmp_path):
     problem = await call_api(operator, "POST", f"/v1/attention/{lost['id']}/dismiss", status=409)
     assert "Dismissed by operator@example.org" in problem["detail"]
     assert [action for action, _ in await audit_entries(api, "attention.%")] == ["attention.dismissed"]
+
+
+@pytest.mark.parametrize("way", ["told", "steered", "next_command"])
+async def test_the_reason_of_a_denial_reaches_the_agent(api, operator, way, tmp_path):
+    """A CLI that is not told it gets it as a text for its turn, in the transaction of the answer; the turn may take it.
+    Else it is the next command of the conversation, before the others in the queue. The command line says which."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    async with running(api, operator, takes_steers=way == "steered") as agent:
+        started = {"started_at": datetime.now(UTC).isoformat(), "output_start": 0}
+        await agent.tell(type="accepted", command_id=agent.command["id"], **started)
+        await operator.until_state(agent.command, "running")
+        asked = await agent.ask(msgspec.structs.replace(RUN, reason_way=way))
+        await until_state(operator, asked["request_id"], state="open")
+        queued = await operator.send(agent.agent.id, "later", conversation="latest")
+        out, _ = await run("attention", "answer", asked["request_id"], "--deny", "--reason", "Not now.")
+        said = {"told": "", "steered": "goes into the running turn", "next_command": "next command of the conversation"}
+        assert said[way] in out and ("takes no reason" in out) == (way != "told")
+        answer = await next_message(agent.socket, "answer")
+        assert answer["decision"] == {"decision": "deny", "reason": "Not now.", "cancel": False}
+        if way == "told":
+            return
+        if way == "steered":
+            steer = await next_message(agent.socket, "steer")
+            await agent.tell(type="steered", command_id=agent.command["id"], steer_id=steer["steer_id"], step=1)
+        await agent.end(steers=[])
+        listed = (await call_api(operator, "GET", f"/v1/commands?agent_id={agent.agent.id}"))["commands"]
+        [reason] = [row for row in listed if row["text"] == "Denied: npm test\nNot now."]
+        assert (reason["state"], reason["steer_state"]) == (
+            ("succeeded", "taken") if way == "steered" else ("dispatched", "late")
+        )
+        assert reason["conversation_id"] == agent.command["conversation_id"]
+        assert (await operator.read(queued))["state"] == ("dispatched" if way == "steered" else "queued")
+
+
+async def test_a_form_is_declined_or_closed(api, operator, tmp_path):
+    """Only a form is closed without an answer; it is filled in with a JSON object."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+    form = FormBody(server="deploy", message="Where?", schema="{}")
+    async with running(api, operator) as agent:
+        for options, given in (
+            (("--cancel",), {"decision": "deny", "reason": "", "cancel": True}),
+            (("--deny",), {"decision": "deny", "reason": "", "cancel": False}),
+            (("--form", '{"a": 1}'), {"decision": "form", "content": '{"a": 1}'}),
+        ):
+            asked = await agent.ask(form, title="deploy: Where?")
+            await until_state(operator, asked["request_id"], state="open")
+            await run("attention", "answer", asked["request_id"], *options)
+            answer = await next_message(agent.socket, "answer")
+            assert answer["decision"] == given
+            await agent.taken(answer)
+        asked = await agent.ask()
+        await until_state(operator, asked["request_id"], state="open")
+        _, problem = await run("attention", "answer", asked["request_id"], "--cancel", code=1)
+        assert "Only a form can be closed" in problem

@@ -40,8 +40,9 @@ async def asked_in(operator: Operator, asked: dict, state: str) -> dict:
     return row
 
 
-async def test_a_tool_is_kept_for_admins(api, operator, admin):
-    """Only an admin answers, one call at a time; no rule of an operator does. Without the policy everybody may."""
+async def test_a_tool_is_kept_for_admins(api, operator, admin, tmp_path):
+    """Only an admin answers, one call at a time; no rule of an operator does. The request says so to everybody, with
+    who decided that. Without the policy everybody may."""
     agent = await api.enrol("one", "claude")
     async with running(api, operator, agent=agent) as asking:
         asked = await asking.ask()
@@ -60,13 +61,31 @@ async def test_a_tool_is_kept_for_admins(api, operator, admin):
         once = {"digest": asked["digest"], "decision": ALLOW}
         for decision in (ALLOW, {"decision": "deny"}):
             problem = await call_api(operator, "POST", path, {**once, "decision": decision}, 403)
-            assert "Only an admin" in problem["detail"]
+            assert problem["type"] == "urn:onsembl:problem:for-admins"
+            assert (problem["rule"], problem["by_name"]) == ("Bash(npm *)", kept["created_by_name"])
+            assert (
+                problem["detail"]
+                == f"Only an admin answers this: {kept['created_by_name']} keeps Bash(npm *) for admins."
+            )
+        for row in (
+            await asked_in(operator, asked, "open"),
+            *(await call_api(operator, "GET", "/v1/attention?state=open"))["requests"],
+        ):
+            assert row["for_admins"] == {name: kept[name] for name in ("rule", "created_by_name")}
+        cli = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
+        shown, _ = await cli("attention", "show", asked["request_id"])
+        assert problem["detail"].replace("answers this", "may answer") in shown
+        listed, _ = await cli("attention", "list")
+        assert "(admins only)" in listed
+        _, refused = await cli("attention", "answer", asked["request_id"], "--allow", code=1)
+        assert problem["detail"] in refused
         several = {"answers": [{"id": asked["request_id"], **once}]}
         (result,) = (await call_api(operator, "POST", "/v1/attention/answers", several))["results"]
         assert "Only an admin" in result["problem"]
         await call_api(admin, "POST", path, {**once, "scope": "always"}, 422)
         await asked_in(operator, asked, "open")
         await call_api(admin, "POST", path, once)
+        assert (await asked_in(operator, asked, "answered"))["for_admins"] is None
         await asking.taken(await next_message(asking.socket, "answer"))
         await call_api(operator, "DELETE", f"/v1/tool-policies/{kept['id']}", status=403)
         await call_api(admin, "DELETE", f"/v1/tool-policies/{kept['id']}")

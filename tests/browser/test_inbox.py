@@ -111,12 +111,12 @@ async def two_answers(page, card) -> None:
 
 
 async def fill_in(page, card) -> None:
-    await card.get_by_role("button", name="Answer", exact=True).click()
+    await card.get_by_role("button", name="Send", exact=True).click()
     await expect(card.get_by_role("alert")).to_contain_text("Name: a value is required.")
     await card.get_by_label("Name").fill("Ada")
     await card.get_by_label("Region (optional)").select_option("us")
     await card.get_by_label("Seats (optional)").fill("3")
-    await card.get_by_role("button", name="Answer", exact=True).click()
+    await card.get_by_role("button", name="Send", exact=True).click()
 
 
 def answers(**given: list[str]) -> dict:
@@ -124,20 +124,21 @@ def answers(**given: list[str]) -> dict:
 
 
 ALLOW = {"decision": "allow", "input": None}
-DENY = {"decision": "deny", "reason": ""}
+DENY = {"decision": "deny", "reason": "", "cancel": False}
 DESK: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 CASES = [
     (RUN, key("y"), ALLOW),
     (EDIT, click("Allow"), ALLOW),
     (EDIT, key("n"), DENY),
-    (RUN, deny_because, {"decision": "deny", "reason": "not on Friday"}),
+    (RUN, deny_because, {**DENY, "reason": "not on Friday"}),
     (RUN, edit, {"decision": "allow", "input": '{"command":"npm ci"}'}),
     (CHOICE, key("2"), answers(q=["right"])),
     (TWO, two_answers, answers(many=["a", "c"], secret=["s3cret"])),
     (PLAN, click("Approve"), ALLOW),
     (PLAN, click("Send back with a reason", "Send back"), DENY),
     (FORM, fill_in, {"decision": "form", "content": '{"name":"Ada","region":"us","seats":3}'}),
+    (FORM, key("x"), {**DENY, "cancel": True}),
     (RUN, by_a_rule, ALLOW),
 ]
 

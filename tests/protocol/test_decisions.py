@@ -49,6 +49,7 @@ def answers(**texts: list[str]) -> Answers:
         (PLAN, Deny()),
         (FORM, FilledForm(content="{}")),
         (FORM, Deny()),
+        (FORM, Deny(cancel=True)),
         (QUESTIONS, answers(a=["x"], b=["because"])),
         (QUESTIONS, Deny()),
     ],
@@ -71,6 +72,8 @@ def test_a_request_takes_a_decision_of_its_kind(body: RequestBody, decision: Dec
         (QUESTIONS, answers(a=["z"], b=["y"]), "takes only its options"),
         (IDLE, Allow(), "has no answer"),
         (IDLE, Deny(), "has no answer"),
+        (FIXED, Deny(cancel=True), "Only a form"),
+        (QUESTIONS, Deny(cancel=True), "Only a form"),
     ],
 )
 def test_a_request_takes_no_other_decision(body: RequestBody, decision: Decision, problem: str) -> None:

@@ -59,11 +59,13 @@ class AskingAgent:
 
 
 @asynccontextmanager
-async def connected(api: Api, agent: Enrolled, command: dict, open_ids: list[str] | None = None):
+async def connected(
+    api: Api, agent: Enrolled, command: dict, open_ids: list[str] | None = None, *, takes_steers: bool = False
+):
     """The agent, which runs the command already, on a connection of its own."""
     started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
     async with api.agent_socket(agent) as socket:
-        hello = {**HELLO, "kind": "claude", "takes_answers": True, "running": [started]}
+        hello = {**HELLO, "kind": "claude", "takes_answers": True, "takes_steers": takes_steers, "running": [started]}
         await socket.send(json.dumps(hello))
         welcome = await next_message(socket, "welcome")
         assert welcome["takes_requests"]
@@ -73,9 +75,11 @@ async def connected(api: Api, agent: Enrolled, command: dict, open_ids: list[str
 
 
 @asynccontextmanager
-async def running(api: Api, operator: Operator, name: str = "one", agent: Enrolled | None = None):
+async def running(
+    api: Api, operator: Operator, name: str = "one", agent: Enrolled | None = None, *, takes_steers: bool = False
+):
     """An agent that begins a command."""
     agent = agent or await api.enrol(name, "claude")
     command = await operator.send(agent.id, "do it", conversation="latest")
-    async with connected(api, agent, command) as asking:
+    async with connected(api, agent, command, takes_steers=takes_steers) as asking:
         yield asking

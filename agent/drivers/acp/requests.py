@@ -1,4 +1,4 @@
-"""ACP's requests for permission: what each asks, and the answer in the protocol's words. No I/O."""
+"""ACP's requests for permission and for forms: what each asks, and the answer in the protocol's words. No I/O."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Sequence
 
 from onsembl.agent.drivers.acp import content
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
-from onsembl.agent.drivers.request_bodies import permission_body
+from onsembl.agent.drivers.request_bodies import form_answer, form_body, permission_body
 from onsembl.agent.drivers.tool_uses import files_use, shell_use
-from onsembl.protocol.attention_messages import Allow, Decision, PermissionBody
+from onsembl.protocol.attention_messages import Allow, Decision, FormBody, PermissionBody
 from onsembl.protocol.tool_rules import ToolUse
 from onsembl.protocol.turn_events import Diff
 
-PERMISSION = "session/request_permission"
+PERMISSION, FORM = "session/request_permission", "elicitation/create"
 CANCELLED: Json = {"outcome": {"outcome": "cancelled"}}
+CAPABILITIES: Json = {
+    "fs": {"readTextFile": False, "writeTextFile": False},
+    "terminal": False,
+    "elicitation": {"form": {}},
+}
+"""Those of this client."""
 
 
 def body_of(call: Json, diffs: Sequence[Diff], folder: str) -> PermissionBody:
@@ -29,7 +35,15 @@ def body_of(call: Json, diffs: Sequence[Diff], folder: str) -> PermissionBody:
         folder=as_text(arguments.get("cwd")) or folder,
         diffs=diffs,
         reason=told,
+        reason_way="next_command",
     )
+
+
+def form_of(params: Json) -> FormBody | None:
+    """What a request for a form asks; None for an address that is to be opened. The protocol does not name the MCP
+    server, if it is one that asks."""
+    message, schema = as_text(params.get("message")), params.get("requestedSchema")
+    return form_body("", message, params.get("mode"), schema, "next_command")
 
 
 def use_of(call: Json, diffs: Sequence[Diff], folder: str) -> ToolUse:
@@ -43,8 +57,13 @@ def use_of(call: Json, diffs: Sequence[Diff], folder: str) -> ToolUse:
     return ToolUse([kind], [as_text(call.get("title"))], [])
 
 
-def result_of(params: Json, decision: Decision) -> Json:
-    """The decision as the CLI takes it: always for once. Without such an option the request is cancelled."""
+def result_of(method: str, params: Json, decision: Decision | None) -> Json:
+    """The decision as the CLI takes it: always for once; None when the turn is over before there was one. Without such
+    an option the request is cancelled."""
+    if method == FORM:
+        return form_answer(decision)
+    if decision is None:
+        return CANCELLED
     wanted = "allow_once" if isinstance(decision, Allow) else "reject_once"
     for option in as_objects(params.get("options")):
         if option.get("kind") == wanted:

@@ -25,10 +25,11 @@ from onsembl.agent.drivers.json_lines import (
 )
 from onsembl.agent.drivers.json_rpc import JsonRpc, Message, Notification, Refusal, Request, Result, Unknown
 from onsembl.agent.drivers.rate_limits import RateLimits
+from onsembl.agent.drivers.request_bodies import form_title
 from onsembl.agent.drivers.rule_decisions import decide, stop_text
 from onsembl.agent.drivers.start_failure import with_doctor
 from onsembl.agent.drivers.step_recorder import short
-from onsembl.protocol.attention_messages import Allow, Decision, Deny
+from onsembl.protocol.attention_messages import Allow, Decision, Deny, FilledForm
 from onsembl.protocol.permissions import PermissionMode
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import NO_RULES, ToolRules
@@ -148,12 +149,11 @@ class AcpTranslator:
         self._error: str | None = None
         self.unknown = 0
         """How many messages were of an unknown kind."""
-        capabilities = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
         self._rpc.ask(
             "initialize",
             self._initialized,
             protocolVersion=PROTOCOL_VERSION,
-            clientCapabilities=capabilities,
+            clientCapabilities=requests.CAPABILITIES,
             clientInfo={"name": "onsembl", "title": "Onsembl Control Center", "version": "1"},
         )
 
@@ -172,7 +172,7 @@ class AcpTranslator:
         """Ask the CLI to end the turn; the conversation stays. A prompt that was not sent yet is not sent any more."""
         self._interrupted = True
         for request, _ in self._asked.values():
-            self._rpc.answer(request, requests.CANCELLED)
+            self._rpc.answer(request, requests.result_of(request.method, request.params, None))
         self._asked.clear()
         if not self._prompted:
             self._unshown += self._end("interrupted", _INTERRUPTED)
@@ -183,13 +183,14 @@ class AcpTranslator:
         """Give the CLI the decision on a request that was opened by an event; None when it does not wait any more.
         `denial` is shown if it is one.
 
-        The protocol has no place for the reason of a denial.
+        The protocol has no place for the reason of a denial: the server sends it as the next command.
         """
         if (asked := self._asked.pop(request_id, None)) is None:
             return None
         request, call = asked
-        self._rpc.answer(request, result := requests.result_of(request.params, decision))
-        if isinstance(decision, Allow) and result != requests.CANCELLED:
+        result = requests.result_of(request.method, request.params, decision)
+        self._rpc.answer(request, result)
+        if isinstance(decision, Allow | FilledForm) and result != requests.CANCELLED:
             return []
         return [*self._deny(call, denial)]
 
@@ -357,6 +358,8 @@ class AcpTranslator:
                 yield Notice(kind="unknown_output", text=text)
             case Notification("session/update", params) if as_text(params.get("sessionId")) == self._session:
                 yield from self._update(as_object(params.get("update")))
+            case Notification("$/cancel_request", params):
+                yield from self._given_up(params.get("requestId"))
             case Request():
                 yield from self._request(message)
             case Result(resume, value):
@@ -391,12 +394,15 @@ class AcpTranslator:
         return short(f"{cause.rstrip('.')}. On the agent's machine: {'; or: '.join(filter(None, ways))}")
 
     def _request(self, request: Request) -> Iterator[TurnEvent]:
-        """A request of the CLI. A person is asked for permission; any other request is answered with an error."""
-        if request.method != requests.PERMISSION:
+        """A request of the CLI. A person is asked for permission, or has a form; any other request is answered with an
+        error."""
+        if request.method not in (requests.PERMISSION, requests.FORM):
             self.unknown += 1
             self._rpc.reject(request)
         elif self._interrupted or self._ended:
-            self._rpc.answer(request, requests.CANCELLED)
+            self._rpc.answer(request, requests.result_of(request.method, request.params, None))
+        elif request.method == requests.FORM:
+            yield from self._form(request)
         else:
             told = as_object(request.params.get("toolCall"))
             identity = as_text(told.get("toolCallId"))
@@ -404,14 +410,14 @@ class AcpTranslator:
             call = self._calls[identity]
             self._checked.add(identity)
             if call.get("kind") == "other" and call.get("title") in self._own_tools:
-                self._rpc.answer(request, requests.result_of(request.params, Allow()))
+                self._rpc.answer(request, requests.result_of(request.method, request.params, Allow()))
                 return
             title = f"{content.tool_kind(call)} {content.title(call)}"
             body = requests.body_of(call, self._shown[identity], self._folder)
             decision = decide(self._rules, body)
-            allowed = requests.result_of(request.params, Allow())
+            allowed = requests.result_of(request.method, request.params, Allow())
             if decision is not None and decision.verdict == "deny":
-                self._rpc.answer(request, requests.result_of(request.params, Deny()))
+                self._rpc.answer(request, requests.result_of(request.method, request.params, Deny()))
                 yield from self._deny(call, f"by rule {decision.rule}")
             elif decision is not None and allowed != requests.CANCELLED:
                 self._rpc.answer(request, allowed)
@@ -421,6 +427,28 @@ class AcpTranslator:
                 id = uuid4()
                 self._asked[id] = request, dict(call)
                 yield RequestOpened(id=id, tool_call=identity, title=title, body=body, parent=content.parent(call))
+
+    def _form(self, request: Request) -> Iterator[TurnEvent]:
+        """A form for a person, during a tool call or between two."""
+        identity = as_text(request.params.get("toolCallId")) or f"form-{request.number}"
+        told: Json = {"toolCallId": identity, "title": short(as_text(request.params.get("message")))}
+        call = self._calls.get(identity, told)
+        if (body := requests.form_of(request.params)) is None:
+            self._rpc.answer(request, requests.result_of(request.method, request.params, Deny()))
+            yield from self._deny(call, "only forms can be shown")
+        else:
+            id = uuid4()
+            self._asked[id] = request, dict(call)
+            parent = content.parent(call)
+            yield RequestOpened(id=id, tool_call=identity, title=form_title(body), body=body, parent=parent)
+
+    def _given_up(self, number: object) -> Iterator[TurnEvent]:
+        """The CLI does not wait for a request any more. It gets an answer, as each request does."""
+        for id, (request, _) in list(self._asked.items()):
+            if request.number == number:
+                del self._asked[id]
+                self._rpc.answer(request, requests.result_of(request.method, request.params, None))
+                yield RequestWithdrawn(id=id, reason=f"{self._cli.name} has given the question up.")
 
     def _deny(self, call: Json, reason: str) -> Iterator[TurnEvent]:
         """Note a denial, once for each call."""

@@ -6,7 +6,7 @@ import msgspec
 
 from onsembl.agent.drivers.claude import tools
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
-from onsembl.agent.drivers.request_bodies import DENIED, UNANSWERED, permission_body
+from onsembl.agent.drivers.request_bodies import DENIED, UNANSWERED, form_answer, form_body, form_title, permission_body
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.protocol.attention_messages import (
     MAX_OPTIONS,
@@ -15,6 +15,7 @@ from onsembl.protocol.attention_messages import (
     Answers,
     Decision,
     Deny,
+    FormBody,
     PlanBody,
     Question,
     QuestionBody,
@@ -46,6 +47,12 @@ def body_of(name: str, request: Json, folder: str) -> RequestBody | None:
     )
 
 
+def form_of(request: Json) -> FormBody | None:
+    """What an `elicitation` asks; None for an address that is to be opened."""
+    server, message = as_text(request.get("mcp_server_name")), as_text(request.get("message"))
+    return form_body(server, message, request.get("mode"), request.get("requested_schema"), "steered")
+
+
 def title_of(name: str, body: RequestBody, title: str) -> str:
     """The request in one line; `title` is the call's main argument."""
     match body:
@@ -53,6 +60,8 @@ def title_of(name: str, body: RequestBody, title: str) -> str:
             return f"Plan: {body.plan.lstrip().partition(chr(10))[0].lstrip('# ')}" if body.plan else "Plan"
         case QuestionBody():
             return body.questions[0].text
+        case FormBody():
+            return form_title(body)
         case _:
             return f"{name} {title}"
 
@@ -93,6 +102,8 @@ def _questions(told: list[Json]) -> QuestionBody | None:
 def answer_of(decision: Decision, body: RequestBody, arguments: Json) -> Json:
     """The decision as the CLI takes it, on a call with these arguments."""
     match decision:
+        case _ if isinstance(body, FormBody):
+            return form_answer(decision)
         case Allow():
             return {"behavior": "allow", "updatedInput": arguments}
         case Answers() if isinstance(body, QuestionBody):

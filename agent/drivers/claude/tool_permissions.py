@@ -10,14 +10,16 @@ import msgspec
 
 from onsembl.agent.drivers.claude import questions, tools
 from onsembl.agent.drivers.json_lines import Json, as_object, as_text
+from onsembl.agent.drivers.request_bodies import form_answer
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.mcp.tools import NAMES
-from onsembl.protocol.attention_messages import Allow, Answers, Decision, RequestBody
+from onsembl.protocol.attention_messages import Allow, Answers, Decision, Deny, FilledForm, RequestBody
 from onsembl.protocol.request_events import RequestOpened, RequestWithdrawn
 from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_events import Notice, PermissionDenied, TurnEvent
 from onsembl.protocol.turn_messages import Denial
 
+FORM = "elicitation"
 _DENIED = "A rule of the control center denies this. Go on without it, and say in the answer what was not possible."
 _UNCLEAR = "The questions cannot be shown: ask at most 8 at once, each with at most 32 options."
 
@@ -102,6 +104,17 @@ class ToolPermissions:
             shown = questions.title_of(name, body, title)
             yield RequestOpened(id=id, tool_call=identity, title=shown, body=body, parent=parent)
 
+    def elicitation(self, request_id: str, request: Json) -> Iterator[TurnEvent]:
+        """An MCP server has a form filled in by a person."""
+        body = questions.form_of(request)
+        if body is None:
+            self._send(request_id, form_answer(Deny()))
+            yield from self.deny(request_id, FORM, as_text(request.get("message")), "only forms can be shown")
+        else:
+            id = uuid4()
+            self._asked[id] = _Asked(request_id, request_id, FORM, {}, body)
+            yield RequestOpened(id=id, tool_call=request_id, title=questions.title_of(FORM, body, ""), body=body)
+
     def is_open(self, id: UUID) -> bool:
         """Whether the CLI waits for the decision on a request."""
         return id in self._asked
@@ -117,7 +130,7 @@ class ToolPermissions:
             yield from self.deny(asked.call, asked.name, title, f"by rule {rule}")
             return
         self._send(asked.request_id, questions.answer_of(decision, asked.body, arguments))
-        if not isinstance(decision, Allow | Answers):
+        if not isinstance(decision, Allow | Answers | FilledForm):
             yield from self.deny(asked.call, asked.name, title, denial)
         elif asked.name == questions.PLAN:
             self.plan_approved = True

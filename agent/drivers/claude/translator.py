@@ -479,6 +479,8 @@ class ClaudeTranslator:
                 yield from self._permissions.before_tool(request_id, as_object(request.get("input")))
             case "can_use_tool":
                 yield from self._permissions.can_use_tool(request_id, request)
+            case "elicitation":
+                yield from self._permissions.elicitation(request_id, request)
             case _:
                 self.unknown += 1
                 error = "This host does not support the request."

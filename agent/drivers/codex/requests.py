@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-import msgspec
-
 from onsembl.agent.drivers.codex import items
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
-from onsembl.agent.drivers.request_bodies import permission_body
+from onsembl.agent.drivers.request_bodies import form_answer, form_body, form_title, permission_body
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.drivers.tool_uses import files_use, shell_use, text_use
 from onsembl.protocol.attention_messages import (
@@ -18,8 +16,6 @@ from onsembl.protocol.attention_messages import (
     Allow,
     Answers,
     Decision,
-    Deny,
-    FilledForm,
     FormBody,
     Question,
     QuestionBody,
@@ -37,8 +33,16 @@ FORM = "mcpServer/elicitation/request"
 METHODS = (COMMAND, EDIT, PERMISSIONS, QUESTION, FORM)
 
 
-def tool_name(method: str) -> str:
+def _asked_call(params: Json) -> Json:
+    """The call of an MCP server's tool for which Codex asks by a form without fields; empty for other requests."""
+    call = as_object(params.get("_meta"))
+    return call if call.get("codex_approval_kind") == "mcp_tool_call" else {}
+
+
+def tool_name(method: str, params: Json) -> str:
     """The name of the tool that a request is about."""
+    if call := _asked_call(params):
+        return f"{as_text(params.get('serverName'))}.{as_text(call.get('tool_name'))}"
     return {COMMAND: "shell", EDIT: "edit", PERMISSIONS: "permissions"}.get(method, method.split("/")[-1])
 
 
@@ -58,6 +62,7 @@ def body_of(method: str, params: Json, call: ToolCall | None, paths: Sequence[st
                 input=to_json(told),
                 folder=as_text(params.get("cwd")) or folder,
                 reason=reason,
+                reason_way="steered",
             )
         case "item/fileChange/requestApproval" if call is not None and paths:
             root = as_text(params.get("grantRoot"))
@@ -69,16 +74,26 @@ def body_of(method: str, params: Json, call: ToolCall | None, paths: Sequence[st
                 folder=folder,
                 diffs=call.diffs,
                 reason=f"{reason} For all files in {root}.".strip() if root else reason,
+                reason_way="steered",
             )
         case "item/permissions/requestApproval":
             asked = to_json(as_object(params.get("permissions")))
             use = text_use(["permissions"], asked)
-            return permission_body("permissions", "other", use, input=asked, folder=folder, reason=reason)
+            return permission_body(
+                "permissions", "other", use, input=asked, folder=folder, reason=reason, reason_way="steered"
+            )
         case "item/tool/requestUserInput":
             return _questions(as_objects(params.get("questions")))
-        case "mcpServer/elicitation/request" if params.get("mode") in (None, "form"):
-            server, message = short(as_text(params.get("serverName"))), as_text(params.get("message"))
-            return FormBody(server=server, message=message, schema=to_json(as_object(params.get("requestedSchema"))))
+        case "mcpServer/elicitation/request" if asked_call := _asked_call(params):
+            arguments, name = to_json(as_object(asked_call.get("tool_params"))), tool_name(method, params)
+            use = text_use([name, "other"], arguments)
+            reason = as_text(asked_call.get("tool_description"))
+            return permission_body(
+                name, "other", use, input=arguments, folder=folder, reason=reason, reason_way="steered"
+            )
+        case "mcpServer/elicitation/request":
+            server, message = as_text(params.get("serverName")), as_text(params.get("message"))
+            return form_body(server, message, params.get("mode"), params.get("requestedSchema"), "steered")
         case _:
             return None
 
@@ -104,15 +119,15 @@ def stays_in(folder: str, paths: Sequence[str]) -> bool:
     return bool(paths) and all(PurePosixPath(folder) in path.parents and ".." not in path.parts for path in inside)
 
 
-def title_of(body: RequestBody, method: str, title: str) -> str:
+def title_of(body: RequestBody, method: str, params: Json, title: str) -> str:
     """The request in one line; `title` is the call's main argument."""
     match body:
         case QuestionBody():
             return body.questions[0].text
         case FormBody():
-            return f"{body.server}: {body.message}"
+            return form_title(body)
         case _:
-            return f"{tool_name(method)} {title}"
+            return f"{tool_name(method, params)} {title}".rstrip()
 
 
 def _questions(told: list[Json]) -> QuestionBody | None:
@@ -136,7 +151,7 @@ def _questions(told: list[Json]) -> QuestionBody | None:
                 secret=question.get("isSecret") is True,
             )
         )
-    return QuestionBody(questions=questions)
+    return QuestionBody(questions=questions, reason_way="steered")
 
 
 def result_of(method: str, params: Json, decision: Decision | None) -> Json:
@@ -152,11 +167,7 @@ def result_of(method: str, params: Json, decision: Decision | None) -> Json:
         case "item/tool/requestUserInput":
             given = decision.answers if isinstance(decision, Answers) else []
             return {"answers": {answer.id: {"answers": answer.answers} for answer in given}}
+        case _ if _asked_call(params) and isinstance(decision, Allow):
+            return {"action": "accept", "content": {}}
         case _:
-            match decision:
-                case FilledForm():
-                    return {"action": "accept", "content": as_object(msgspec.json.decode(decision.content))}
-                case Deny():
-                    return {"action": "decline"}
-                case _:
-                    return {"action": "cancel"}
+            return form_answer(decision)

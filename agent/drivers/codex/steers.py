@@ -39,7 +39,7 @@ class Steers:
             self._send(steer_id, thread, turn)
 
     def refused(self, number: int) -> None:
-        """Codex has refused a request: a text, or the reason of a denial, for which nobody waits."""
+        """Codex has refused a text."""
         if (steer_id := self._unanswered.pop(number, None)) is not None:
             self._texts.pop(steer_id, None)
 

@@ -183,7 +183,7 @@ class CodexTranslator:
         """Give Codex the decision on a request that was opened by an event; None when it does not wait any more.
         `denial` is shown if it is one.
 
-        Codex takes no reason with a denial: it is sent as a text for the turn.
+        Codex takes no reason with a denial: the server sends it as a text for the turn.
         """
         if (asked := self._asked.pop(request_id, None)) is None:
             return None
@@ -191,10 +191,6 @@ class CodexTranslator:
         self._rpc.answer(request, requests.result_of(request.method, request.params, decision))
         if not isinstance(decision, Deny):
             return []
-        if decision.reason and self._turn and not self._ended:
-            text = f"Denied: {title}. {decision.reason}"
-            told = [{"type": "text", "text": text}]
-            self._rpc.ask(steers.METHOD, _nothing, threadId=self._thread, expectedTurnId=self._turn, input=told)
         return list(self._deny(request, title, denial))
 
     def drop_steers(self) -> None:
@@ -355,7 +351,7 @@ class CodexTranslator:
                 self._rpc.answer(request, requests.result_of(method, params, Allow()))
             elif decision is not None and not params.get("grantRoot"):  # which allows more than this call
                 self._rpc.answer(request, requests.result_of(method, params, Allow()))
-                text = f"Allowed by rule {decision.rule}: {requests.tool_name(method)} {title}"
+                text = f"Allowed by rule {decision.rule}: {requests.tool_name(method, params)} {title}"
                 yield Notice(kind="permission_mode", text=text)
             elif body is None:
                 self._rpc.answer(request, requests.result_of(method, params, Deny()))
@@ -363,7 +359,7 @@ class CodexTranslator:
             else:
                 id = uuid4()
                 self._asked[id] = request, title
-                shown = requests.title_of(body, method, title)
+                shown = requests.title_of(body, method, params, title)
                 parent = call.parent if call is not None else None
                 yield RequestOpened(id=id, tool_call=identity, title=shown, body=body, parent=parent)
 
@@ -382,7 +378,7 @@ class CodexTranslator:
     def _deny(self, request: Request, title: str, reason: str) -> Iterator[TurnEvent]:
         identity = as_text(request.params.get("itemId")) or str(request.number)
         if identity not in self._denied and not self._ended:
-            name = requests.tool_name(request.method)
+            name = requests.tool_name(request.method, request.params)
             self._denied[identity] = Denial(tool=name, title=short(title))
             call = self._calls.get(identity)
             parent = call.parent if call is not None else None

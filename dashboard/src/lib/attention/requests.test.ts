@@ -2,13 +2,13 @@ import { describe, expect, test } from "vitest";
 
 import type { PermissionBody, Question, QuestionBody } from "../rest.ts";
 import {
-  answersOf, commandLine, emptyDrafts, indented, openQuestion, otherArguments, pressed, problemWithInput, ruleInWords,
+  answersOf, commandLine, emptyDrafts, indented, openQuestion, otherArguments, pressed, problemWithInput, reasonGoes, ruleInWords,
 } from "./requests.ts";
 
 function permission(input: string, fields: Partial<PermissionBody> = {}): PermissionBody {
   return {
     kind: "permission", tool: "Bash", tool_kind: "execute", folder: "/w", input, diff: "", reason: "",
-    names: [], said: [], parts: [], rules: [], editable: false, ...fields,
+    names: [], said: [], parts: [], rules: [], editable: false, reason_way: "told", ...fields,
   };
 }
 
@@ -47,7 +47,7 @@ describe("questions", () => {
     const options = ["red", "green"].map((label) => ({ label, description: "" }));
     return { id: "q", text: "Which?", header: "", options, multiple: false, free_text: true, secret: false, ...fields };
   }
-  const body: QuestionBody = { kind: "question", questions: [question({ id: "one" }), question({ id: "many", multiple: true })] };
+  const body: QuestionBody = { kind: "question", reason_way: "told", questions: [question({ id: "one" }), question({ id: "many", multiple: true })] };
 
   test("there are answers when each question has one, in the order of the options", () => {
     const [one, many] = body.questions as [Question, Question];
@@ -66,13 +66,20 @@ describe("questions", () => {
 
   test("one answer is a text or an option, not both", () => {
     const [one] = body.questions as [Question, Question];
-    const single: QuestionBody = { kind: "question", questions: [one] };
+    const single: QuestionBody = { kind: "question", reason_way: "told", questions: [one] };
     expect(answersOf(single, [{ chosen: ["red"], text: "blue" }])).toEqual({ decision: "answers", answers: [{ id: "one", answers: ["blue"] }] });
     expect(pressed(one, { chosen: [], text: "blue" }, "red")).toEqual({ chosen: ["red"], text: "" });
   });
 
   test("a text is no answer to a question that takes only its options", () => {
-    const single: QuestionBody = { kind: "question", questions: [question({ free_text: false })] };
+    const single: QuestionBody = { kind: "question", reason_way: "told", questions: [question({ free_text: false })] };
     expect(answersOf(single, [{ chosen: [], text: "blue" }])).toBeNull();
   });
+});
+
+test("a person is told before where a reason goes", () => {
+  const plan = { kind: "plan", plan: "" } as const;
+  expect(reasonGoes(plan)).toContain("reads this reason");
+  expect(reasonGoes({ kind: "question", questions: [], reason_way: "steered" })).toContain("into the running turn");
+  expect(reasonGoes({ kind: "question", questions: [], reason_way: "next_command" })).toContain("next command");
 });

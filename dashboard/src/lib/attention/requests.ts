@@ -20,7 +20,20 @@ export const KIND_LABELS: Record<RequestKind, string> = {
 export function wordsOf(kind: RequestKind): { yes: string; no: string; because: string } {
   if (kind === "plan") return { yes: "Approve", no: "Send back", because: "Send back with a reason" };
   if (kind === "permission") return { yes: "Allow", no: "Deny", because: "Deny with a reason" };
+  if (kind === "elicitation") return { yes: "Send", no: "Decline", because: "Decline with a reason" };
   return { yes: "Answer", no: "Give no answer", because: "Give no answer, with a reason" };
+}
+
+/** Where the reason of a denial goes, as a sentence. */
+export function reasonGoes(body: RequestBody): string {
+  switch ("reason_way" in body ? body.reason_way : "told") {
+    case "steered":
+      return "The CLI takes no reason with its answer: it goes into the running turn as a text.";
+    case "next_command":
+      return "The CLI takes no reason with its answer: it is the next command of this conversation, before the others in the queue.";
+    default:
+      return "The agent reads this reason.";
+  }
 }
 
 /** The command line of a tool call that runs one; null for other calls. */

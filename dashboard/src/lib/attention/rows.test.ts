@@ -5,14 +5,14 @@ import type { RequestBody } from "./requests.ts";
 import { alike, deliveryOf, fateOf, nextOf } from "./rows.ts";
 
 function call(tool: string, rules: string[]): RequestBody {
-  return { kind: "permission", tool, tool_kind: "execute", folder: "", input: "{}", diff: "", reason: "", names: [], said: [], parts: [], rules, editable: false };
+  return { kind: "permission", tool, tool_kind: "execute", folder: "", input: "{}", diff: "", reason: "", names: [], said: [], parts: [], rules, editable: false, reason_way: "told" };
 }
 
 function row(id: string, fields: Partial<AttentionRequest> = {}): AttentionRequest {
   return {
     id, seq: 1, agent_id: "a", command_id: "c", conversation_id: null, kind: "permission", title: "", body: { kind: "plan", plan: "" },
     digest: "", step: null, guess: false, state: "open", asked_at: `2026-01-01T00:00:0${id}Z`, closed_at: null, decision: null,
-    answered_by_kind: null, answered_by: null, answered_by_name: null, scope: null, delivery: null, reason: null, ...fields,
+    answered_by_kind: null, answered_by: null, answered_by_name: null, scope: null, delivery: null, reason: null, for_admins: null, ...fields,
   };
 }
 
@@ -61,7 +61,9 @@ describe("what became of a request", () => {
     [{ state: "answered", decision: { decision: "allow", input: null }, scope: "always", ...ada }, "Always allowed by Ada."],
     [{ state: "answered", decision: { decision: "allow", input: "{}" }, ...ada }, "Allowed with another input by Ada."],
     [{ state: "answered", kind: "plan", decision: { decision: "allow", input: null }, ...ada }, "Approved by Ada."],
-    [{ state: "answered", decision: { decision: "deny", reason: "not now" }, ...ada }, "Denied by Ada. Reason: not now"],
+    [{ state: "answered", decision: { decision: "deny", reason: "not now", cancel: false }, ...ada }, "Denied by Ada. Reason: not now"],
+    [{ state: "answered", kind: "elicitation", decision: { decision: "deny", reason: "", cancel: false }, ...ada }, "Declined by Ada."],
+    [{ state: "answered", kind: "elicitation", decision: { decision: "deny", reason: "", cancel: true }, ...ada }, "Left without an answer by Ada."],
     [
       { state: "answered", kind: "question", decision: { decision: "answers", answers: [{ id: "q", answers: ["red", "blue"] }] }, ...ada },
       "Answered by Ada. red, blue",
@@ -75,7 +77,7 @@ describe("what became of a request", () => {
   });
 
   test("the person who answered it is told so", () => {
-    expect(fateOf(row("1", { state: "answered", decision: { decision: "deny", reason: "" }, ...ada }), "ada")).toBe("Denied by you.");
+    expect(fateOf(row("1", { state: "answered", decision: { decision: "deny", reason: "", cancel: false }, ...ada }), "ada")).toBe("Denied by you.");
   });
 
   test("an answer that the agent has not taken, or took too late, is told", () => {

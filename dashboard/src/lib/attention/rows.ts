@@ -54,6 +54,7 @@ function deed(row: AttentionRequest): string {
       if (row.decision.input !== null) return "Allowed with another input";
       return row.scope === "conversation" ? "Allowed in this conversation" : row.scope === "always" ? "Always allowed" : "Allowed";
     case "deny":
+      if (row.kind === "elicitation" && !row.decision.cancel) return "Declined";
       return row.kind === "plan" ? "Sent back" : row.kind === "permission" ? "Denied" : "Left without an answer";
     default:
       return "Answered";
