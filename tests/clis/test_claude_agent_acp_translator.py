@@ -14,7 +14,7 @@ from agent.test_acp_translator import ANY, FORKS, INITIALIZED, RECORDINGS, SESSI
 from onsembl.agent.drivers.acp import content, requests
 from onsembl.agent.drivers.acp import translator as module
 from onsembl.agent.drivers.acp.clis import GEMINI, KNOWN
-from onsembl.protocol.attention_messages import Allow, Deny
+from onsembl.protocol.attention_messages import Allow, Deny, FilledForm
 from onsembl.protocol.permissions import PERMISSION_MODES
 
 pytestmark = pytest.mark.clis
@@ -97,11 +97,13 @@ def test_what_is_written_is_of_the_schema(schemas):
 
 
 def test_answers_are_of_the_schema(schemas):
-    """To a request for permission: with each decision, and without an option for it."""
-    for decision in (Allow(), Deny()):
+    """To a request for permission, also without an option for the decision, and to a form: with each decision."""
+    for decision in (Allow(), Deny(), None):
         for params in (REQUEST, {"options": []}):
-            answer = requests.result_of(params, decision)
+            answer = requests.result_of(requests.PERMISSION, params, decision)
             schemas["stable"].validate(answer, "RequestPermissionResponse")
+    for decision in (FilledForm(content='{"a":1,"b":["c"]}'), Deny(), Deny(cancel=True), None):
+        schemas["stable"].validate(requests.result_of(requests.FORM, {}, decision), "CreateElicitationResponse")
 
 
 def test_what_is_read_is_of_the_schema(schemas):
@@ -112,7 +114,7 @@ def test_what_is_read_is_of_the_schema(schemas):
     assert stable.constants("ToolKind") - content._KINDS.keys() == {"switch_mode", "other"}
     assert stable.constants("PlanEntryStatus") == {*content._PLAN_STATUS, "pending"}
     assert stable.constants("StopReason") == {*module._STOPPED, "end_turn", "cancelled"}
-    assert requests.PERMISSION in stable.sent_to("client")
+    assert {requests.PERMISSION, requests.FORM} <= stable.sent_to("client").keys()
 
 
 def test_the_recordings_are_of_the_schema(schemas):
