@@ -166,3 +166,31 @@ async def test_two_wait_at_once(api, admin, codex, tmp_path):
         ended = await admin.until_state(command, *FINAL)
         assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
         assert (tmp_path / "outer").exists() and (tmp_path / "inner").exists()
+
+
+async def test_questions_of_codex_wait(api, admin, codex, tmp_path):
+    """With an option, another text, and a secret, which only Codex gets. Out of its plan mode it asks by a feature."""
+    with (tmp_path / "home" / ".codex" / "config.toml").open("a") as config:
+        config.write("[features]\ndefault_mode_request_user_input = true\n")
+    options = [{"label": label, "description": "-"} for label in ("red", "blue")]
+    asked_for = [
+        {"id": "colour", "header": "Colour", "question": "Which?", "options": options},
+        {"id": "other", "header": "Other", "question": "Which else?", "options": options},
+        {"id": "key", "header": "Key", "question": "The key?", "options": options, "isSecret": True},
+    ]
+    async with agent_running(api, tmp_path, kind="codex") as agent:
+        call = json.dumps({"questions": asked_for})
+        command = await admin.send(agent.id, f"[call: request_user_input {call}]", permission_mode="ask")
+        (row,) = await asked(admin, command)
+        told = [(one["id"], len(one["options"]), one["free_text"], one["secret"]) for one in row["body"]["questions"]]
+        assert told == [("colour", 2, True, False), ("other", 2, True, False), ("key", 2, True, True)]
+        given = {"colour": ["blue"], "other": ["neither"], "key": ["s3cret"]}
+        await answer(admin, row, "answers", answers=[{"id": id, "answers": texts} for id, texts in given.items()])
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+        shown = (await call_api(admin, "GET", f"/v1/attention/{row['id']}"))["decision"]["answers"]
+        assert {one["id"]: one["answers"] for one in shown} == {**given, "key": ["•••"]}
+        steps = (await call_api(admin, "GET", f"/v1/commands/{command['id']}/steps"))["steps"]
+        (said,) = [step["title"] for step in steps if step["kind"] == "message"]
+        printed = json.loads(said.removeprefix("The command printed: "))
+        assert printed == {"answers": {id: {"answers": texts} for id, texts in given.items()}}
