@@ -43,10 +43,12 @@ class Turn:
 
 
 class ManyInstances(Soak):
-    """A system of several instances. `asking` of the agents are coding agents."""
+    """A system of several instances. `asking` of the agents are coding agents. Requests go to the machine `first`, if
+    there is one, until the test changes that."""
 
-    def __init__(self, seed: int, stack: AsyncExitStack, form: Form, asking: int) -> None:
+    def __init__(self, seed: int, stack: AsyncExitStack, form: Form, asking: int, first: str | None = None) -> None:
         super().__init__(seed, stack, form)
+        self._first = first
         self._asking_count = asking
         self.turns: list[Turn] = []
 
@@ -84,7 +86,7 @@ class ManyInstances(Soak):
             for machine, part in self.instances.items()
         }
         urls = {machine: link.url for machine, link in self.edge_links.items()}
-        self.edge = await self.stack.enter_async_context(FlyProxy(urls, check=CHECK))
+        self.edge = await self.stack.enter_async_context(FlyProxy(urls, first=self._first, check=CHECK))
         self.agents_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
         self.viewers_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
         http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.edge.url, timeout=30))
@@ -112,9 +114,9 @@ class ManyInstances(Soak):
             )
             await agent.start()
             self.stack.push_async_callback(agent.stop)
+        await until(self._all_online, "the agents")  # so that each viewer begins at its agent's instance
         for agent_id in (*self.ids, *self.asking):
             self.steady += [self._viewer(agent_id) for _ in range(VIEWERS)]
-        await until(self._all_online, "the agents")
 
     # Faults
 

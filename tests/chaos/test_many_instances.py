@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from chaos import many_instances, test_soak
-from chaos.many_instances import ManyInstances
+from chaos.many_instances import MACHINES, ManyInstances
 from chaos.test_soak import Form
 from support.missing_guards import without
 
@@ -24,10 +24,16 @@ LONG = int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "500"))
 
 @asynccontextmanager
 async def under_faults(
-    postgres: EmbeddedPostgres, folder: Path, seed: int, form: Form, asking: int, **environment: str
+    postgres: EmbeddedPostgres,
+    folder: Path,
+    seed: int,
+    form: Form,
+    asking: int,
+    first: str | None = None,
+    **environment: str,
 ) -> AsyncGenerator[ManyInstances]:
     async with AsyncExitStack() as stack:
-        center = ManyInstances(seed, stack, form, asking)
+        center = ManyInstances(seed, stack, form, asking, first)
         await center.start(postgres, folder, **environment)
         yield center
 
@@ -69,7 +75,8 @@ async def test_a_past_owner_that_serves_on_is_found(own_postgres, tmp_path, seed
     monkeypatch.setattr(test_soak, "SETTLE_SECONDS", 60.0)
     monkeypatch.setattr(many_instances, "SEEN_SECONDS", 10.0)
     form, guard = Form(5.0, 0.2, 1.0, agents=3, most_at_once=1), without(tmp_path / "guard", PAST_OWNER_SERVES)
-    async with under_faults(own_postgres, tmp_path, seed, form, 0, **guard) as center:
+    async with under_faults(own_postgres, tmp_path, seed, form, 0, MACHINES[0], **guard) as center:
+        center.edge.first = MACHINES[1]  # where all agents go
         with pytest.raises(AssertionError, match="was left at byte"):
             await center.run_soak("cut_agents")
             await center.check()
