@@ -334,7 +334,12 @@ class ViewerSession:
     def follow(self, start: int, data: bytes) -> None:
         """Send new bytes at once, if the viewer has all earlier bytes and its socket has room."""
         direct = self._direct
-        if self._waits and direct is not None and direct.has_room and self._viewer.follow(start, data):
+        if not self._waits or direct is None or not direct.has_room:
+            self.wake()
+            return
+        if (times := self._viewer.due_times(start)) is not None:
+            direct.write_text(encode(times))
+        if self._viewer.follow(start, data):
             direct.write(data)
             self.delivered += 1
             if self._terminal.sample is not self._timed:

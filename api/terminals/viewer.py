@@ -104,6 +104,13 @@ class Viewer:
         self._offset = start + len(data)
         return True
 
+    def due_times(self, start: int) -> Times | None:
+        """The times that this viewer lacks, if it has all bytes before `start`: they go before `follow`, in the same
+        turn, so that the first bytes of a second are not slower than others."""
+        if self._told >= self._times.newest or self._offset != start or self._ring is not self._terminal.ring:
+            return None
+        return self._new_times()
+
     def next(self) -> bytes | Message | None:
         """The next frame, terminal bytes or a message; None when the viewer has everything. A change of control comes
         first."""
