@@ -138,7 +138,7 @@ class Window:
         self._offset = 0
         self._token = ""
         self._socket: ClientConnection | None = None
-        self._mine = self._armed = False
+        self._mine = self._armed = self._resends = False
         self._early: str | None = None if watch else ""
         """Keys that were typed before the server has said who has control; None afterwards."""
         self._told = ""
@@ -232,9 +232,8 @@ class Window:
                 case Attached():
                     backoff.reset()
                     self._socket, self._told = socket, ""
+                    self._resends = True
                     await self._begin(message)
-                    for keys in self._typist.unanswered:
-                        self._send(keys)
                 case StreamStarted():
                     self._stream_id, self._offset = message.stream_id, message.offset
                     await self._write(RESET + CLEAR)
@@ -291,6 +290,10 @@ class Window:
         controller = message.controller
         mine = controller is not None and controller.client_id == self._id
         self._mine = mine
+        if self._resends and controller is not None:
+            self._resends = False  # if nobody had control, it is taken first
+            for keys in self._typist.unanswered:
+                self._send(keys)
         if mine:
             self._told = ""
             self._resize()
