@@ -138,7 +138,7 @@ class Demo:
         await asyncio.to_thread(self._stop_leftover, agent)
         store.save(self._state / agent.name, await _credentials(agent, server, database_url))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", agent.name),
+            *(sys.executable, "-P", "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", agent.name),
             *("--state-dir", str(self._state), "--cwd", str(folder), *agent.arguments(folder)),
             env=_environment(),
             start_new_session=True,

@@ -62,7 +62,7 @@ def make_shop(folder: Path) -> None:
     """Make the shop's files in this folder, where they are missing, and the program that starts the assistant."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / PROGRAM
-    program.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {__spec__.name}\n")
+    program.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m {__spec__.name}\n")
     program.chmod(0o755)
     for name, text in FILES.items():
         with suppress(FileExistsError), (folder / name).open("x") as file:
