@@ -6,12 +6,13 @@ import json
 
 import msgspec
 import pytest
-from playwright.async_api import Route, ViewportSize, expect
+from playwright.async_api import Route, expect
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import RUN, running
 from support.frames import next_message
 from support.page_faults import AXE, faults
+from support.pictures import DESK, PHONE, pictures
 from support.server import Api
 
 from onsembl.protocol.attention_messages import (
@@ -125,8 +126,6 @@ def answers(**given: list[str]) -> dict:
 
 ALLOW = {"decision": "allow", "input": None}
 DENY = {"decision": "deny", "reason": "", "cancel": False}
-DESK: ViewportSize = {"width": 1440, "height": 900}
-PHONE: ViewportSize = {"width": 390, "height": 844}
 CASES = [
     (RUN, key("y"), ALLOW),
     (EDIT, click("Allow"), ALLOW),
@@ -161,9 +160,8 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
             asked = await agent.ask(body, title=f"request {number}")
             card = page.locator(f'[data-request="{asked["request_id"]}"]')
             await expect(card.and_(page.locator("[data-ready]"))).to_be_visible()
-            await page.set_viewport_size(
-                {"width": 390, "height": 844} if number % 2 else {"width": 1440, "height": 900}
-            )
+            await pictures(page, f"request-{number}-{body.__struct_config__.tag}")
+            await page.set_viewport_size(PHONE if number % 2 else DESK)
             await page.emulate_media(color_scheme="light" if number % 3 else "dark")
             found += await faults(page, f"request {number}")
             await act(page, card)
@@ -207,6 +205,8 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
         idle = page.locator("[data-request]")
         await expect(idle).to_contain_text("This is a guess")
         await expect(idle.get_by_role("link", name="Open its terminal")).to_be_visible()
+        await pictures(page, "request-idle")
+        await page.set_viewport_size(DESK)
         await expect(page.get_by_role("link", name="2 requests")).to_contain_text("2 wait")
         await expect(page).to_have_title("(2) Inbox · Onsembl")
         await expect(page.locator('link[rel="icon"][href*="waiting"]')).to_have_count(1)
@@ -214,6 +214,12 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
         await expect(page.locator('[data-agent="one"]')).to_contain_text("Overwrite?")
         over = page.locator("[data-request]")
         await expect(over).to_contain_text("Overwrite? [y/N]")
+
+        await agent.end("failed", error="The model is gone.")
+        await page.goto(f"{center.url}/#/inbox")
+        await page.locator("[data-listed]", has_text="do it").click()
+        await expect(page.locator("[data-request]")).to_contain_text("The model is gone.")
+        await pictures(page, "request-failed")
 
 
 @pytest.mark.no_worker

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 from playwright.async_api import Route, expect
 from support.agents import Operator, agent_running, until
+from support.pictures import picture
 from support.recordings import NOON, add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api
 
@@ -16,13 +16,6 @@ from onsembl.protocol.states import Role
 from onsembl.tasks.search_index import index_round
 
 PHONE = {"width": 390, "height": 844}
-PICTURES = os.environ.get("ONSEMBL_PICTURES")
-
-
-async def picture(page, name: str) -> None:
-    """Save a screenshot, if `ONSEMBL_PICTURES` names a folder."""
-    if PICTURES:
-        await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
 async def recorded(center: Api):

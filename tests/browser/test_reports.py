@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from playwright.async_api import expect
 from support.agents import agent_running
 from support.page_faults import AXE, faults
+from support.pictures import picture
 from support.reports import EXCERPT, add_report, report_of
 from support.server import Api
 
 from onsembl.protocol.states import Role
 
-PICTURES = os.environ.get("ONSEMBL_PICTURES")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> [x](javascript:alert(1)) \u202egro.kcatta\u202c"
-
-
-async def picture(page, name: str) -> None:
-    """Save a screenshot, if `ONSEMBL_PICTURES` names a folder."""
-    if PICTURES:
-        await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
 async def test_a_report_is_read_pinned_and_exported(center: Api, visit, tmp_path) -> None:

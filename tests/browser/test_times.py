@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from playwright.async_api import Error, Page, expect
 from support.agents import agent_running
+from support.pictures import picture
 from support.recordings import NOON, add_output, add_size, add_stream
 from support.server import Api
 
@@ -16,15 +16,8 @@ from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
 from onsembl.tasks.search_index import index_round
 
-PICTURES = os.environ.get("ONSEMBL_PICTURES")
 DAY = f"{NOON.day} {NOON:%b}"
 SHOWN = "([...document.querySelectorAll('.times > div')].map((row) => row.textContent))"
-
-
-async def picture(page: Page, name: str) -> None:
-    """Save a screenshot, if `ONSEMBL_PICTURES` names a folder."""
-    if PICTURES:
-        await page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
 async def shows(page: Page, row: int, text: str) -> None:

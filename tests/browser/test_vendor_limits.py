@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from playwright.async_api import expect
 from support.frames import HELLO, next_message
+from support.pictures import DESK, pictures
 from support.server import Api
 
 
@@ -36,6 +37,11 @@ async def test_a_limited_agent_is_shown_and_goes_on(center: Api, visit) -> None:
         await expect(entry.get_by_title("limited until")).to_contain_text("limited for 2 h")
         banner = page.get_by_role("status").filter(has_text="has reached a usage limit of its vendor")
         await expect(banner).to_contain_text("five hour 100 %, resets")
+        await page.goto(f"{center.url}/#/inbox")
+        await expect(page.locator("[data-request]")).to_contain_text("one")
+        await pictures(page, "request-limit")
+        await page.set_viewport_size(DESK)
+        await page.goto(f"{center.url}/#/agents/one")
         await banner.get_by_label("Agent for the queue").select_option("two")
         await banner.get_by_role("button", name="Send", exact=True).click()
         assert (await next_message(second, "offer"))["text"] == "make"
