@@ -33,7 +33,9 @@ class AskingAgent:
     def __init__(self, agent: Enrolled, socket, command: dict) -> None:
         self.agent, self.socket, self.command = agent, socket, command
 
-    async def ask(self, body: RequestBody = RUN, id: str | None = None, title: str = "npm test") -> dict:
+    async def ask(
+        self, body: RequestBody = RUN, id: str | None = None, title: str = "npm test", step: int | None = None
+    ) -> dict:
         asked = {
             "type": "asked",
             "request_id": id or str(uuid4()),
@@ -41,6 +43,7 @@ class AskingAgent:
             "title": title,
             "body": msgspec.to_builtins(body),
             "digest": digest_of(body),
+            "step": step,
             "asked_at": datetime.now(UTC).isoformat(),
         }
         await self.socket.send(json.dumps(asked))
