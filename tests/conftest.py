@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -77,14 +77,9 @@ def seed(request: pytest.FixtureRequest) -> int:
     return seed
 
 
-@pytest.fixture(scope="session")
-def _asyncio_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Run asynchronous tests in the event loop of the server's processes, which takes half of the time of asyncio's.
-
-    This replaces a fixture of pytest-asyncio, whose hook `pytest_asyncio_loop_factories` would make the factory a
-    parameter: a test with another one, as those of agents, would end the loop of the session, and with it the browser.
-    """
-    return uvloop.new_event_loop
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run asynchronous tests in the event loop of the server's processes, which takes half of the time of asyncio's."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_xdist_auto_num_workers() -> int:

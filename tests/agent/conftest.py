@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -26,10 +26,13 @@ PATIENT = {"interrupt": 60.0}
 """For programs that end at the interrupt; on a busy machine that takes a while."""
 
 
-@pytest.fixture(scope="session")
-def _asyncio_loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Run the tests of agents in the event loop of agents, which handles the end of child processes itself."""
-    return asyncio.new_event_loop
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests of agents in the event loop of agents, which handles the end of child processes itself.
+
+    They must end the session's loop, and with it the browser: when they stop handling SIGCHLD, the kernel drops it, a
+    uvloop that goes on would not notice it, and every test that waits for a process would hang.
+    """
+    return {"asyncio": asyncio.new_event_loop}
 
 
 class Alone:

@@ -148,7 +148,12 @@ class Visitor:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:
-    """Run all asynchronous tests of this folder in one event loop, the browser's; the others have no browser."""
+    """Run all asynchronous tests of this folder in one event loop, the browser's.
+
+    The mark is put on the function, because pytest-asyncio reads it before there are items: the loop of a test whose
+    item is marked later ends with the test, and the browser with the loop. It ends with a test of another loop, too:
+    one that is not asynchronous has no browser.
+    """
     if name.startswith("test_") and iscoroutinefunction(obj):
         pytest.mark.asyncio(loop_scope="session")(obj)
         pytest.mark.usefixtures("browser")(obj)
@@ -160,13 +165,8 @@ def dashboard() -> Path:
     return built_page()
 
 
-_STARTED = pytest.StashKey[bool]()
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browsers(pytestconfig: pytest.Config) -> AsyncGenerator[Browsers]:
-    assert not pytestconfig.stash.get(_STARTED, False), "the loop of the session, and with it the browser, ended early"
-    pytestconfig.stash[_STARTED] = True
+async def browsers() -> AsyncGenerator[Browsers]:
     browsers = Browsers()
     yield browsers
     await browsers.stop()
