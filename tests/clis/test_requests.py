@@ -11,8 +11,10 @@ import pytest
 from clis.programs import ASKING_OPENCODE, CLAUDE_BY_ACP, CODEX, GEMINI, Cli
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
+from support.command_line import CommandLine
 
 from onsembl.agent.mcp.gateway import server_name
+from onsembl.protocol.states import Role
 
 pytestmark = [pytest.mark.clis, pytest.mark.timeout(600)]
 
@@ -98,7 +100,8 @@ async def answer(admin: Operator, row: dict[str, Any], decision: str, **fields: 
 
 
 async def test_commands_and_changes_wait(api, admin, asking, tmp_path):
-    """Allowed, they are made; denied, they are not."""
+    """Allowed, they are made; denied, they are not. Commands are answered by the command line, changes by REST."""
+    run = CommandLine(api, await api.operator(Role.OPERATOR), tmp_path).run
     calls = [(asking.shell, "a"), (asking.edit, "c"), (asking.shell, "b"), (asking.edit, "d")]
     calls = calls if asking.goes_on else calls[:3]
     arguments = asking.cli.arguments
@@ -111,7 +114,11 @@ async def test_commands_and_changes_wait(api, admin, asking, tmp_path):
             assert name in row["title"]
             if row["body"]["tool_kind"] == "edit" and asking.shows_changes:
                 assert "+x" in row["body"]["diff"]
-            await answer(admin, row, "allow" if name in ("a", "c") else "deny")
+            decision = "allow" if name in ("a", "c") else "deny"
+            if row["body"]["tool_kind"] == "execute":
+                await run("attention", "answer", row["id"], f"--{decision}")
+            else:
+                await answer(admin, row, decision)
         ended = await admin.until_state(command, *FINAL)
         assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, len(calls) - 2)
         assert kinds == ["execute", "edit", "execute", "edit"][: len(calls)]
@@ -154,7 +161,7 @@ async def test_the_agents_own_tools_need_no_permission(api, admin, asking, tmp_p
 
 
 async def test_two_wait_at_once(api, admin, codex, tmp_path):
-    """Codex's turn and its subagent; they are answered in the other order. Gemini CLI makes its calls one by one."""
+    """Codex's turn and its subagent; they are answered in the other order."""
     call = ASKING["codex"].shell
     inner = json.dumps({"message": prompt(tmp_path, (call, "inner"))})
     script = f"[call: multi_agent_v1.spawn_agent {inner}] {prompt(tmp_path, (call, 'outer'))}"
@@ -166,6 +173,25 @@ async def test_two_wait_at_once(api, admin, codex, tmp_path):
         ended = await admin.until_state(command, *FINAL)
         assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
         assert (tmp_path / "outer").exists() and (tmp_path / "inner").exists()
+
+
+@pytest.mark.parametrize("asking", ["gemini", "opencode", "claude by ACP"], indirect=True)
+async def test_calls_that_are_made_together_wait_one_after_the_other(api, admin, asking, tmp_path):
+    """The model makes two calls in one step: these CLIs ask about the second one when the first has its answer.
+    Codex asks about both at once."""
+    edit = asking.edit.removeprefix("[call: ").removesuffix("]").replace("FOLDER", str(tmp_path))
+    calls = " & ".join(edit.replace("NAME", name) for name in ("a", "b"))
+    async with agent_running(api, tmp_path, kind=asking.cli.kind, arguments=asking.cli.arguments) as agent:
+        command = await admin.send(agent.id, f"[call: {calls}] [say: Done.]", permission_mode="ask")
+        answered: list[dict[str, Any]] = []
+        for _ in range(2):
+            (row,) = await asked(admin, command)
+            await answer(admin, row, "allow")
+            answered.append(await call_api(admin, "GET", f"/v1/attention/{row['id']}"))
+        assert (await admin.until_state(command, *FINAL))["state"] == "succeeded"
+        first, second = answered
+        assert first["closed_at"] < second["asked_at"], "both waited at once"
+        assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
 
 
 async def test_questions_of_codex_wait(api, admin, codex, tmp_path):
