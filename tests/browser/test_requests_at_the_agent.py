@@ -73,10 +73,11 @@ async def test_a_silent_program_waits_until_somebody_types(center: Api, visit, t
 @pytest.mark.seconds(6)
 async def test_a_request_for_admins_is_shown_to_an_operator(center: Api, visit) -> None:
     """Over the terminal and over the turn, without buttons and with who decided that; an admin answers it there. In the
-    inbox it has the steps before it."""
+    inbox it has the steps before it. The agent that waits is the first in the list."""
     account, other = await center.operator(Role.OPERATOR), await center.operator(Role.ADMIN)
     operator, admin = Operator(center, account), Operator(center, other)
     await call_api(admin, "POST", "/v1/tool-policies", {"verdict": "admin", "rule": "Bash(npm *)"}, 201)
+    await center.enrol("another")
     async with running(center, operator) as agent:
         now, command = datetime.now(UTC).isoformat(), agent.command["id"]
         done = {
@@ -96,6 +97,7 @@ async def test_a_request_for_admins_is_shown_to_an_operator(center: Api, visit) 
             await visitor.come_back(email, "/#/agents/one")
         visitor, decider = pages
         page, card = visitor.page, visitor.page.locator(f'[data-request="{asked["request_id"]}"]')
+        await expect(page.locator("[data-agent]").first).to_have_attribute("data-agent", "one")
         for view in ("Turn", "Terminal"):
             await page.get_by_role("button", name=view, exact=True).click()
             await expect(card).to_contain_text(f"Only an admin may answer: {other.email} keeps Bash(npm *) for admins.")
