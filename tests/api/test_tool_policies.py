@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from support.agents import Operator, until
 from support.api_calls import audit_entries, call_api
@@ -17,6 +18,7 @@ from onsembl.protocol.states import Role
 pytestmark = pytest.mark.no_worker
 
 ALLOW = {"decision": "allow"}
+FETCH = msgspec.structs.replace(RUN, tool="WebFetch", tool_kind="fetch", names=["WebFetch"], rules=["WebFetch"])
 
 
 @pytest.fixture
@@ -96,7 +98,7 @@ async def test_a_tool_is_kept_for_admins(api, operator, admin, tmp_path):
 
 async def test_a_tool_is_denied(api, operator, admin, tmp_path):
     """For the agents with a label: a request is denied at once, and a turn that begins has the rule. Another agent is
-    not concerned. The command line lists, creates and deletes."""
+    not concerned; it has a policy of its own. The command line lists, creates and deletes."""
     run = CommandLine(api, await api.operator(Role.ADMIN), tmp_path).run
     one, other = await api.enrol("one", "claude"), await api.enrol("other", "claude")
     await call_api(admin, "PUT", f"/v1/agents/{one.id}/labels", {"labels": ["production"]})
@@ -119,6 +121,7 @@ async def test_a_tool_is_denied(api, operator, admin, tmp_path):
         answer = await next_message(asking.socket, "answer")
         assert answer["decision"]["decision"] == "deny"
         await asking.taken(answer)
+        assert (await asked_in(operator, await asking.ask(FETCH), "open"))["for_admins"] is None
         await asking.end()
     async with api.agent_socket(one) as socket:
         await socket.send(json.dumps({**HELLO, "kind": "claude", "takes_rules": True}))
@@ -128,5 +131,6 @@ async def test_a_tool_is_denied(api, operator, admin, tmp_path):
     command = await operator.send(other.id, "do it")
     async with connected(api, other, command) as asking:
         await asked_in(operator, await asking.ask(RUN), "open")
+        assert (await asked_in(operator, await asking.ask(FETCH), "open"))["for_admins"]["rule"] == "WebFetch"
     await run("tool-policies", "delete", policy["id"])
     assert [one["rule"] for one in (await call_api(operator, "GET", "/v1/tool-policies"))["policies"]] == ["WebFetch"]
