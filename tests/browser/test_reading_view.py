@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.async_api import CDPSession, Page, ViewportSize, expect
+from playwright.async_api import CDPSession, Page, expect
 from support.agents import agent_running
+from support.pictures import DESK, PHONE
 from support.server import Api
 
 from onsembl.protocol.states import Role
 
-PHONE: ViewportSize = {"width": 390, "height": 844}
 WIDE = "printf 'begin-%0150d-end\\n' 7; echo; cat -v"
 SCROLLS_SIDEWAYS = """() => [...document.querySelectorAll(".reading, .reading *, html")]
     .some((element) => element.scrollWidth > element.clientWidth + 1)"""
@@ -49,10 +49,12 @@ async def test_a_phone_reads_types_and_swipes(center: Api, visit, tmp_path: Path
 
         await page.get_by_role("button", name="Type here").tap()
         await expect(reading).to_have_count(0)
+        await page.keyboard.type("x")
+        await visitor.sees("\nx")
         keys = page.get_by_role("group", name="Keys")
         for label in ("⇧ Tab", "y", "2", "Enter"):
             await keys.get_by_role("button", name=label, exact=True).tap()
-        await visitor.sees("^[[Zy2")
+        await visitor.sees("x^[[Zy2")
         held = keys.get_by_role("button", name="Ctrl", exact=True)
         await held.tap()
         await expect(held).to_have_attribute("aria-pressed", "true")
@@ -63,6 +65,9 @@ async def test_a_phone_reads_types_and_swipes(center: Api, visit, tmp_path: Path
 
         await page.get_by_role("button", name="Terminal", exact=True).tap()
         await expect(reading).to_be_visible()
+        await page.set_viewport_size(DESK)
+        await expect(reading).to_have_count(0)
+        await page.set_viewport_size(PHONE)
         await move_fingers(page, session, ((300, 300), (120, 310)))
         await expect(page).to_have_url(f"{center.url}/#/agents/zulu")
         await move_fingers(page, session, ((120, 300), (300, 310)))
