@@ -16,6 +16,7 @@ async def test_a_command_goes_to_labelled_agents_and_is_followed_as_one(center: 
         visitor = await visit(center.url)
         await visitor.come_back((await center.operator(Role.OPERATOR)).email)
         page = visitor.page
+        await page.locator('[data-group="offline"]').click()
         for name in ("one", "away"):
             await page.locator(f'[data-agent="{name}"]').click()
             await page.get_by_role("button", name=f"More for {name}").click()

@@ -24,7 +24,7 @@ async def test_an_agents_problem_is_shown_while_it_lasts(center: Api, visit) -> 
         await visitor.attached()
         await socket.send(json.dumps({"type": "problem", "problem": FULL, "number": 1}))
         entry = page.locator('[data-agent="one"]')
-        await expect(entry.get_by_text("takes no command since now")).to_be_visible()
+        await expect(entry.get_by_text("takes no command")).to_be_visible()
         await expect(entry.get_by_title(FULL)).to_be_visible()
         banner = page.get_by_role("status").filter(has_text=f"this agent takes no command: {FULL}.")
         await expect(banner).to_be_visible()

@@ -4,15 +4,18 @@ import { Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
 import { CatchUp } from "./catch-up.ts";
 import { ACTIVE_STATES, FINAL_STATES } from "./protocol.ts";
-import type { Agent, Command, Me } from "./rest.ts";
+import type { Work } from "./fleet-list/entry.ts";
+import type { Agent, AgentNow, Command, Me } from "./rest.ts";
 import { byQueue, completed, isStaleAgent, isStaleCommand, newestFirst } from "./rows.ts";
 import type { Change } from "./subscription.ts";
 
 const PAGE = 50;
+/** Made once: comparing by the locale costs a large fleet milliseconds otherwise. */
+const NAMES = new Intl.Collator();
 
 interface Snapshot {
   me: Me;
-  agents: Agent[];
+  agents: AgentNow[];
   active: Command[];
   selected: Selected | null;
 }
@@ -35,6 +38,8 @@ interface Selected {
 export class Fleet {
   readonly agents = new SvelteMap<string, Agent>();
   readonly commands = new SvelteMap<string, Command>();
+  /** What waits for each agent and how its last command ended, as it was last read. */
+  readonly work = new SvelteMap<string, Work>();
   me = $state<Me | null>(null);
   /** False until the first snapshot has arrived. */
   loaded = $state(false);
@@ -59,7 +64,7 @@ export class Fleet {
     this.api = api;
   }
 
-  readonly agentsByName = $derived([...this.agents.values()].sort((a, b) => a.name.localeCompare(b.name)));
+  readonly agentsByName = $derived([...this.agents.values()].sort((a, b) => NAMES.compare(a.name, b.name)));
   readonly activeByAgent = $derived(
     new Map([...this.commands.values()].filter((c) => ACTIVE_STATES.has(c.state)).map((c) => [c.agent_id, c])),
   );
@@ -94,6 +99,11 @@ export class Fleet {
   /** Like `answered`, for an agent's row. */
   answeredAgent(row: Agent): void {
     this.#catchUp.change({ table: "agents", id: row.id, row });
+  }
+
+  /** Takes in what waits for agents and how their last commands ended. */
+  tookWork(agents: readonly AgentNow[]): void {
+    for (const { id, queued, last_command: last } of agents) this.work.set(id, { queued, last });
   }
 
   /** Reads everything that is shown again; returns whether this succeeded. */
@@ -203,6 +213,7 @@ export class Fleet {
     const named = new Set(snapshot.agents.map((agent) => agent.id));
     for (const id of this.agents.keys()) if (!named.has(id)) this.agents.delete(id);
     for (const agent of snapshot.agents) this.#putAgent(agent);
+    this.tookWork(snapshot.agents);
 
     const selected = snapshot.selected?.agentId === this.selectedId ? snapshot.selected : null;
     const shown = [...snapshot.active, ...(selected?.waiting ?? []), ...(selected?.newest ?? [])];
@@ -233,8 +244,8 @@ export class Fleet {
 
   #apply(change: Change): void {
     if (change.table === "agents") {
-      if (change.row === null) this.agents.delete(change.id);
-      else this.#putAgent(change.row);
+      if (change.row !== null) this.#putAgent(change.row);
+      else if (this.agents.delete(change.id)) this.work.delete(change.id);
       return;
     }
     if (change.row === null) {

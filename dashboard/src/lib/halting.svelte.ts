@@ -1,17 +1,6 @@
 import { type Api, ApiError } from "./api.ts";
 import { Backoff } from "./backoff.ts";
-import { counted } from "./format.ts";
-import { STEP_LABELS } from "./commands.ts";
-import type { HaltState } from "./protocol.ts";
 import type { HaltAnswer, HaltedAgent, HaltStatus } from "./rest.ts";
-
-/** The name of each state on the page. */
-export const HALT_LABELS: Record<HaltState, string> = {
-  not_reached: "unreachable",
-  stopping: "stopping",
-  stopped: "stopped",
-  dying: "not stopped",
-};
 
 /** The emergency stop: whether one is in force, and its progress for each agent. */
 export class Halting {
@@ -81,14 +70,4 @@ export class Halting {
     this.halt = status.halt;
     this.agents = status.halt === null ? [] : status.agents;
   }
-}
-
-/** The detail beside an agent's state; empty if there is none. */
-export function haltDetail(agent: HaltedAgent): string {
-  if (agent.state === "dying") return agent.pids.length > 0 ? `processes survived SIGKILL: ${agent.pids.join(", ")}` : "";
-  if (agent.state === "not_reached") return "stops as soon as it reconnects";
-  if (agent.state !== "stopping" || agent.processes_left === 0) return "";
-  const left = `${counted(agent.processes_left, "process", "processes")} left`;
-  const steps: Record<string, string> = STEP_LABELS;
-  return agent.step === null ? left : `${steps[agent.step] ?? agent.step}, ${left}`;
 }

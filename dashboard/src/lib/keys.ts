@@ -7,6 +7,7 @@ export type KeyAction =
   | "next"
   | "previous"
   | "agents"
+  | "filter"
   | "terminal"
   | "type"
   | "commands"
@@ -36,6 +37,9 @@ export const BINDINGS: Binding[] = [
   { action: "command", keys: ["c"], help: "Write a command" },
   { action: "cancel", keys: ["x"], help: "Cancel the focused or the running command: press twice" },
   { action: "agents", keys: ["1"], help: "Go to the agents" },
+  { action: "filter", keys: ["f"], help: "Filter the agents" },
+  { action: null, keys: ["."], help: "Open the menu of the focused agent" },
+  { action: null, keys: ["Shift+↑", "Shift+↓"], help: "Select several agents; x takes one in or out" },
   { action: "terminal", keys: ["2"], help: "Go to the terminal" },
   { action: "type", keys: ["t"], help: "Type into the program in the terminal" },
   { action: null, keys: ["Ctrl+Shift+Esc"], help: "Stop typing into the program" },

@@ -1,5 +1,7 @@
 /** The person's preferences for this browser, stored between visits where the browser allows it. */
 
+import type { Grouping } from "./fleet-list/rows.ts";
+
 export type Theme = "system" | "dark" | "light";
 
 export const FONT_SIZES = { least: 9, usual: 13, most: 24 };
@@ -11,11 +13,23 @@ interface Kept {
   fontSize: number;
   screenReader: boolean;
   times: boolean;
+  grouping: Grouping;
   folded: boolean;
+  foldedGroups: readonly string[];
+  streamTimes: boolean;
 }
 
 function kept(): Kept {
-  const usual: Kept = { theme: "system", fontSize: FONT_SIZES.usual, screenReader: false, times: false, folded: false };
+  const usual: Kept = {
+    theme: "system",
+    fontSize: FONT_SIZES.usual,
+    screenReader: false,
+    times: false,
+    grouping: "none",
+    folded: false,
+    foldedGroups: ["offline"],
+    streamTimes: true,
+  };
   try {
     return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
   } catch {
@@ -81,6 +95,33 @@ class Preferences {
   }
   set folded(on: boolean) {
     this.#chosen.folded = on;
+    this.#keep();
+  }
+
+  /** By what the list of agents is grouped. */
+  get grouping(): Grouping {
+    return this.#chosen.grouping;
+  }
+  set grouping(grouping: Grouping) {
+    this.#chosen.grouping = grouping;
+    this.#keep();
+  }
+
+  /** The keys of folded groups of agents. */
+  get foldedGroups(): readonly string[] {
+    return this.#chosen.foldedGroups;
+  }
+  set foldedGroups(keys: readonly string[]) {
+    this.#chosen.foldedGroups = keys;
+    this.#keep();
+  }
+
+  /** Whether the merged stream shows the time of each line. */
+  get streamTimes(): boolean {
+    return this.#chosen.streamTimes;
+  }
+  set streamTimes(on: boolean) {
+    this.#chosen.streamTimes = on;
     this.#keep();
   }
 
