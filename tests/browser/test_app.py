@@ -225,6 +225,7 @@ async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
     """After sign-out a reload shows the sign-in page, without a reason for the end of the session."""
     visitor = await visit(center.url)
     await visitor.sign_in((await center.operator()).email)
+    await visitor.page.get_by_role("button", name="Account").click()
     await visitor.page.get_by_role("button", name="Sign out").click()
     await expect(visitor.page.get_by_label("E-mail")).to_be_visible()
     await visitor.page.reload()

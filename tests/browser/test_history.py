@@ -17,7 +17,7 @@ async def test_the_history_is_searched_and_shared_by_address(center: Api, visit)
     for text in ("make all", "make clean"):
         await visitor.send(text)
     page = visitor.page
-    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="History").click()
+    await page.get_by_role("navigation", name="Pages", exact=True).get_by_role("link", name="Runs").click()
     rows = page.get_by_role("list", name="Commands").get_by_role("listitem")
     await expect(rows).to_contain_text(["make clean", "make all"])
     await rows.last.locator("[data-row]").click()

@@ -20,7 +20,7 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
     visitor = await visit(center.url)
     await visitor.come_back((await center.operator()).email)
     page = visitor.page
-    await page.get_by_role("navigation", name="Pages").get_by_role("link", name="Access").click()
+    await page.get_by_role("navigation", name="Pages", exact=True).get_by_role("link", name="Admin").click()
     await expect(page.locator('[data-page="access"]')).to_be_visible()
     await expect(page.locator('[data-page="access"]').get_by_role("cell", name="one", exact=True)).to_be_visible()
     await page.go_back()
@@ -31,7 +31,7 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
     await expect(page.locator('[data-page="access"]')).to_be_visible()
     await page.set_viewport_size({"width": 390, "height": 844})
     await page.get_by_role("button", name="Pages: Access").click()
-    await page.get_by_role("navigation", name="All pages").get_by_role("link", name="Fleet").click()
+    await page.get_by_role("navigation", name="All pages").get_by_role("link", name="Agents").click()
     await expect(page.locator('[data-agent="one"]')).to_be_visible()
 
 

@@ -160,7 +160,8 @@ async def test_the_player_opens_at_a_command_that_was_chosen_before_it_was_ready
     await expect(visitor.page.locator('.player[data-state="opening"]')).to_be_visible()
     let_go.set()
     await expect(visitor.page.locator('.player[data-state="paused"]')).to_be_visible()
-    await expect(visitor.page.locator('[aria-current="true"]')).to_contain_text("command 7")
+    commands = visitor.page.get_by_role("list", name="Commands in this recording")
+    await expect(commands.locator('[aria-current="true"]')).to_contain_text("command 7")
 
 
 async def test_a_command_is_replayed_from_the_fleet(center: Api, visit, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: 
             page = visitor.page
 
             async def sign_out() -> None:
+                await page.get_by_role("button", name="Account").click()
                 await page.get_by_role("button", name="Sign out").click()
                 await expect(page.get_by_label("E-mail")).to_be_visible()
 
