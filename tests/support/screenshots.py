@@ -45,6 +45,8 @@ PAGES = {
     "sign-in": "",
     "fleet": f"#/agents/{AGENT}",
     "turn": f"#/agents/{CODING_AGENT}",
+    "wall": "#/wall",
+    "stream": "#/stream",
     "inbox": "#/inbox",
     "history": "#/history",
     "reports": "#/reports",
@@ -261,6 +263,10 @@ def show(page: Page, url: str, name: str) -> None:
         steps.get_by_text("uv run pytest tests/test_invoices.py -q").first.click()
         expect(steps.get_by_text("1 failed, 14 passed")).to_be_visible()
         page.locator(".seen").evaluate("(seen) => seen.scrollTo(0, 0)")
+    elif name == "wall":
+        page.wait_for_function("(name) => window.onsembl.tile(name).includes('Watching')", arg=AGENT)
+    elif name == "stream":
+        expect(page.locator("[data-line]").filter(has_text="214 passed").first).to_be_visible()
     else:
         shown = page.locator(f'[data-page="{name}"]')
         expect(shown.locator("h2").first).to_be_visible()

@@ -6,6 +6,7 @@ import type { Place } from "./terminal/flow.ts";
  * - `terminal.text()`: scrollback and screen of the shown terminal, wrapped lines joined; "" without a terminal.
  * - `terminal.place()`: `{streamId, offset}` of the next byte that the terminal lacks; null without a terminal.
  * - `terminal.renderer()`: `webgl`, `dom`, or null.
+ * - `tile(name)`: the text of the screen in the tile of this agent on the wall; "" without one.
  */
 export interface Inspection {
   terminal: {
@@ -13,6 +14,7 @@ export interface Inspection {
     place(): Place | null;
     renderer(): "webgl" | "dom" | null;
   };
+  tile(name: string): string;
 }
 
 declare global {
@@ -33,10 +35,19 @@ export function inspectTerminal(session: Shown | null): void {
   shown = session;
 }
 
+const tiles = new Map<string, { text(): string }>();
+
+/** Sets the tile of an agent on the wall; null when it has left. */
+export function inspectTile(name: string, tile: { text(): string } | null): void {
+  if (tile === null) tiles.delete(name);
+  else tiles.set(name, tile);
+}
+
 window.onsembl = {
   terminal: {
     text: () => shown?.screen.text() ?? "",
     place: () => shown?.place ?? null,
     renderer: () => shown?.screen.renderer ?? null,
   },
+  tile: (name) => tiles.get(name)?.text() ?? "",
 };

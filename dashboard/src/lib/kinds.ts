@@ -12,10 +12,15 @@ const FREE = [
   [285, 315],
 ] as const;
 
-/** The hue of a CLI that has no colour of its own: the same for the same name. The factor keeps the known ones apart. */
+/** The hue of a CLI that has no colour of its own: the same for the same name. */
 export function hue(agent: Agent): number {
+  return hueOf(cliName(agent));
+}
+
+/** The hue of a name: the same for the same name. The factor keeps those of known CLIs apart. */
+export function hueOf(name: string): number {
   let sum = 0;
-  for (const character of cliName(agent)) sum = (sum * 184 + (character.codePointAt(0) ?? 0)) % 195;
+  for (const character of name) sum = (sum * 184 + (character.codePointAt(0) ?? 0)) % 195;
   for (const [from, to] of FREE) {
     if (sum < to - from) return from + sum;
     sum -= to - from;

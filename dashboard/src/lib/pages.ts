@@ -23,6 +23,8 @@ export interface Page {
 }
 
 export const PAGES: Page[] = [
+  { id: "wall", label: "Wall", place: "fleet", role: "viewer", load: () => import("../pages/Wall.svelte") },
+  { id: "stream", label: "Stream", place: "fleet", role: "viewer", load: () => import("../pages/Stream.svelte") },
   { id: "inbox", label: "Inbox", place: null, role: "viewer", load: () => import("../pages/Inbox.svelte") },
   { id: "history", label: "History", place: "runs", role: "viewer", load: () => import("../pages/History.svelte") },
   { id: "files", label: "Files", place: "fleet", role: "viewer", hidden: true, load: () => import("../pages/Files.svelte") },

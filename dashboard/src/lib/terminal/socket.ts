@@ -47,6 +47,8 @@ export interface SocketOptions {
   url: string;
   tokens: Tokens;
   events: TerminalEvents;
+  /** Where the bytes begin; if it is missing, with the tail that the server has in memory. */
+  place?: Place;
   backoff?: Backoff;
   open?: (url: string, protocol: string) => WebSocket;
 }
@@ -77,6 +79,7 @@ export class TerminalSocket {
   constructor(options: SocketOptions) {
     this.#options = options;
     this.#backoff = options.backoff ?? new Backoff();
+    this.#place = options.place ?? null;
     void this.#connect();
   }
 
