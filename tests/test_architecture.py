@@ -73,7 +73,7 @@ SUBJECTS = {
     "api": "agent_login attach command_end_to_end command_limits command_recovery full_disk hostile_input"
     " internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
     " steers token_rotation vendor_limits",
-    "browser": "demo groups many_terminals",
+    "browser": "demo groups many_terminals requests_at_the_agent requests_of_claude_code",
     "chaos": "killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes hosted_connections request_ids wheel",
     "clis": "claude_code_forks claude_code_steering forms requests",
