@@ -56,6 +56,7 @@ RESET = (
 )
 """Sets the usual modes of a terminal, whatever the program has set."""
 CLEAR = b"\x1b[H\x1b[2J"
+NOBODY = "nobody"
 PERMANENT = frozenset(code for code in CloseCode if code.is_permanent)
 REFUSED = {
     "not_in_control": "another window controls the terminal",
@@ -295,6 +296,8 @@ class Window:
             for keys in self._typist.unanswered:
                 self._send(keys)
         if mine:
+            if self._told not in ("", NOBODY):
+                await self._notice("you control this terminal")
             self._told = ""
             self._resize()
             if self._early:
@@ -307,7 +310,7 @@ class Window:
         if controller is None:
             if self._told == "":
                 self._send(TakeControl(client_id=self._id))
-                self._told = "nobody"
+                self._told = NOBODY
             return
         if self._take_over:
             self._take_over = False

@@ -6,8 +6,10 @@ import asyncio
 import fcntl
 import os
 import pty
+import shlex
 import signal
 import struct
+import sys
 import termios
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,8 +22,21 @@ from support.server import Account, Api
 
 from onsembl.protocol.states import Role
 
-READS_LINES = """trap 'stty size' WINCH; while true; do read -r -t 0.05 line && echo "<$line>"; done"""
-"""Echoes each line, and prints the terminal's size when it changes."""
+READS_LINES = shlex.join(
+    [
+        sys.executable,
+        "-c",
+        """import os, signal
+def tell_size(*_):
+    os.write(1, b"%d %d\\n" % tuple(reversed(os.get_terminal_size())))
+signal.signal(signal.SIGWINCH, tell_size)
+print("reads", flush=True)
+while True:
+    print(f"<{input()}>", flush=True)""",
+    ]
+)
+"""Echoes each line, and prints the terminal's size when it changes. (Bash's `read -t` loses what comes as its time runs
+out.)"""
 
 
 class Person:
@@ -93,10 +108,10 @@ async def test_a_person_types_into_an_agents_terminal_and_detaches(api: Api, tmp
     account = await api.operator(Role.OPERATOR)
     async with agent_running(api, tmp_path) as agent, CuttableLink(api.url) as link:
         operator = Operator(api, account)
-        command = await operator.send(agent.id, f"echo begun; {READS_LINES}")
+        command = await operator.send(agent.id, READS_LINES)
         await operator.until_state(command, "running")
         async with attached(api, account, tmp_path, url=link.url) as person:
-            await person.sees(b"begun")
+            await person.sees(b"reads")
             person.types("héllo\r")
             await person.sees("<héllo>".encode())
             link.sever()
@@ -113,17 +128,17 @@ async def test_a_person_types_into_an_agents_terminal_and_detaches(api: Api, tmp
 
 
 async def test_control_is_taken_over_in_plain_view_and_a_signal_restores_the_terminal(api: Api, tmp_path: Path):
-    """A second window only watches and is told who has control; T twice takes it over, and the first one is told. With
+    """A second window only watches and is told who has control; T twice takes it over, and both are told. With
     --watch nothing is typed. SIGTERM restores the terminal."""
     one, two = await api.operator(Role.OPERATOR), await api.operator(Role.ADMIN)
     async with agent_running(api, tmp_path) as agent:
-        command = await Operator(api, one).send(agent.id, f"printf '\\033[?1049hbegun'; {READS_LINES}")
+        command = await Operator(api, one).send(agent.id, f"printf '\\033[?1049h'; {READS_LINES}")
         await Operator(api, one).until_state(command, "running")
         async with (
             attached(api, one, tmp_path) as first,
             attached(api, two, tmp_path, "--watch") as watching,
         ):
-            await first.sees(b"begun")
+            await first.sees(b"reads")
             first.types("first\r")
             await first.sees(b"<first>")
             await watching.sees(b"<first>")
@@ -133,6 +148,7 @@ async def test_control_is_taken_over_in_plain_view_and_a_signal_restores_the_ter
                 await second.sees(b"controls this terminal; t asks for control")
                 second.types("TT")
                 await first.sees(b"controls this terminal")
+                await second.sees(b"you control this terminal")
                 second.types("second\r")
                 await first.sees(b"<second>")
                 assert b"<no>" not in first.seen

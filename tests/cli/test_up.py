@@ -162,7 +162,10 @@ def test_the_demo_starts_and_stops_with_the_server(folder: Path):
     """The demo's agents are online after a kill, at another address, and after their folder was deleted."""
 
     def demo_agents() -> list[psutil.Process]:
-        return [process for process in psutil.process_iter(["cmdline"]) if _is_demo(process, folder)]
+        found = [process for process in psutil.process_iter(["cmdline", "ppid"]) if _is_demo(process, folder)]
+        # A program that an agent starts has the agent's arguments until its own replace them.
+        agents = {process.pid for process in found}
+        return [process for process in found if process.info["ppid"] not in agents]
 
     def online(center: ControlCenter, email: str, password: str, before: Collection[str] = ()) -> set[str]:
         """Wait until all are, by other connections than `before`, which a kill leaves in their rows; since when."""
