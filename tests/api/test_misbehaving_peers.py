@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import httpx
@@ -41,13 +42,12 @@ async def test_a_line_without_end(database_url, tmp_path, size, growth):
             api = Api(part.url, database_url, http)
             account = await api.operator()
             operator = Operator(api, account)
-            async with (
-                agent_running(api, tmp_path, anew=True) as agent,
-                api.terminal_socket(agent.id) as stuck,
-                api.terminal_socket(agent.id) as reads,
-            ):
+            async with AsyncExitStack() as stack:
+                agent = await stack.enter_async_context(agent_running(api, tmp_path, anew=True))
                 await operator.until_state(await operator.send(agent.id, "true"), *FINAL)  # The agent is connected.
+                stuck = await stack.enter_async_context(api.terminal_socket(agent.id))
                 await attach(stuck, account.access_token)
+                reads = await stack.enter_async_context(api.terminal_socket(agent.id))
                 attached = await attach(reads, account.access_token)
                 program = psutil.Process(agent.process.pid)
                 before, agent_before = part.memory(), program.memory_info().rss
