@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 import platform
@@ -26,6 +25,7 @@ from onsembl.agent.drivers.kinds import DRIVERS, cli_name
 from onsembl.agent.emergency_stop import EmergencyStop
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.errors import AgentError, CannotWrite
+from onsembl.agent.folder_lock import lock_folder
 from onsembl.agent.link.connection import AgentConnection
 from onsembl.agent.link.journal import Journal
 from onsembl.agent.link.outbox import Outbox
@@ -96,7 +96,7 @@ async def run_agent(config: AgentConfig) -> bool:
     Raises AgentError when only a person can help.
     """
     cli_name(config.kind, config.arguments)  # before anything is opened
-    lock = await _retried(lambda: _lock(config.folder), config.folder)
+    lock = await _retried(lambda: lock_folder(config.folder), config.folder)
     try:
         credentials = store.load(config.folder)
         if config.server is not None:
@@ -150,17 +150,6 @@ async def _wait_for_stop_signal() -> None:
 
 def _nothing() -> None:
     pass
-
-
-def _lock(folder: Path) -> int:
-    """Lock the folder, which only one agent may use at a time. Raises AgentError and OSError."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise AgentError(f"This agent runs already: {folder} is in use.") from error
-    return descriptor
 
 
 def fitting_ends(ends: Iterable[Ended]) -> list[Ended]:

@@ -50,6 +50,7 @@ from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.drain import Drain
 from onsembl.api.instances.instance import Instance
 from onsembl.api.metrics import Metrics
+from onsembl.api.release_wheel import ReleaseWheel, installed_release
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
 from onsembl.api.routes.metrics import metrics
 from onsembl.api.routes.table import ENDPOINTS
@@ -285,6 +286,7 @@ async def _start(
         builtin=builtin,
         metrics=counted,
         event_feed=EventFeed(pool),
+        release_wheel=ReleaseWheel(installed_release),
     )
     counted.pools.watch(database)
     listener = Listener(settings.database_url)

@@ -23,6 +23,7 @@ from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.drain import Drain
 from onsembl.api.metrics import Metrics, RealtimeMetrics, StateMetrics
+from onsembl.api.release_wheel import ReleaseWheel
 from onsembl.api.settings import Settings
 from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports
@@ -60,6 +61,7 @@ class Services:
     builtin: BuiltinSupabase | None
     metrics: Metrics
     event_feed: EventFeed
+    release_wheel: ReleaseWheel
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the audit log is verified, which uses a connection for minutes."""

@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import click
@@ -236,6 +237,44 @@ def doctor(
             print_line(state, f"{finding.check:<13} {finding.text}", f" {finding.mend}" if finding.mend else "")
     if faults:
         raise click.ClickException(f"{faults} fault{'s' if faults > 1 else ''} found.")
+
+
+@agent.command()
+@_name_option
+@insecure_option
+@_state_option
+def update(name: str, state_dir: Path) -> None:
+    """Update this program to the release of an agent's server.
+
+    The server's wheel is fetched with the agent's credentials, checked by its hash, and installed with pip or uv into
+    this program's environment. Agents that run go on with the former release until they are restarted.
+    """
+    # Imported before the files are replaced, and only where they exist: some need a POSIX system.
+    from onsembl.agent.installation import Installed, install, installed_release, this_installer
+    from onsembl.agent.update import fetch_wheel, read_release, running_agents, usable_credentials
+
+    try:
+        installed, installer = installed_release(), this_installer()
+        require_encryption(store.load(state_dir / name).server)
+        credentials = asyncio.run(usable_credentials(state_dir / name))
+        release = asyncio.run(read_release(credentials))
+        wanted = Installed(release.version, release.sha256)
+        if installed == wanted:
+            print_line(f"Release {release.version} is installed, as {credentials.server} has it.")
+            return
+        print_line(f"Updating from release {installed.version} to {release.version} of {credentials.server}:")
+        with TemporaryDirectory(prefix="onsembl-update-") as folder:
+            wheel = asyncio.run(fetch_wheel(credentials, release, Path(folder)))
+            print_line(f"  {release.wheel}, {release.size:,} bytes, SHA-256 {release.sha256}: as described")
+            print_line(f"  installing it with {installer.name} into {sys.prefix} …")
+            install(installer, wheel, wanted)
+        print_line(f"Release {release.version} is installed.")
+        for running in running_agents(state_dir):
+            print_line(f"{running} runs with the former release. Restart it when it has no command.")
+    except AgentError as error:
+        raise _failure(error, name) from error
+    except OSError as error:
+        raise click.ClickException(f"The release was not installed: {_reason(error)}.") from error
 
 
 @agent.command()

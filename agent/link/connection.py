@@ -229,9 +229,10 @@ class AgentConnection:
         if server not in (None, self._session.version, self._told_version):
             self._told_version = server
             logger.warning(
-                "The server has the release %s, this agent %s: install the server's here, and restart the agent",
+                "The server has the release %s, this agent %s. Update it with: onsembl agent update --name %s",
                 server,
                 self._session.version,
+                self._credentials.name,
                 extra={"action": "other_release", "server_version": server, "version": self._session.version},
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onsembl.api.routes import access as access_routes
 from onsembl.api.routes import agent_control as agent_control_routes
+from onsembl.api.routes import agent_release as agent_release_routes
 from onsembl.api.routes import agent_settings as agent_settings_routes
 from onsembl.api.routes import agents as agent_routes
 from onsembl.api.routes import alerts as alert_routes
@@ -33,6 +34,7 @@ from onsembl.api.routes import usage as usage_routes
 ENDPOINTS = [
     *access_routes.ENDPOINTS,
     *agent_control_routes.ENDPOINTS,
+    *agent_release_routes.ENDPOINTS,
     *agent_settings_routes.ENDPOINTS,
     *command_routes.ENDPOINTS,
     *attachment_routes.ENDPOINTS,

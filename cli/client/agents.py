@@ -69,7 +69,8 @@ def show(name: str, as_json: bool, server: str | None) -> None:
     if as_json:
         print_json({"agent": agent, "commands": commands})
         return
-    print_line(f"{agent['name']}  {_cli(agent)}  {_status(agent)}  {agent['host']}  {agent['platform']}")
+    release = f"release {agent['version']}" if agent["version"] else ""
+    print_line(f"{agent['name']}  {_cli(agent)}  {_status(agent)}  {agent['host']}  {agent['platform']}  {release}")
     _print_reasons(agent)
     for window in agent["rate_windows"]:
         used = f"  {window['used']:.0%} used" if "used" in window else ""

@@ -26,7 +26,16 @@ HOSTILE = "x \x1b]0;owned\x07\x1b[2J\u202egro.kcatta\u2066\u200b\rold\nfake row"
 NO_DATABASE = "postgresql://127.0.0.1:1/none?connect_timeout=1"
 FILES = ("audit export", "export agent", "export command", "export stream", "reports export")
 """Subcommands that write a file as it is."""
-LOCAL = ("agent doctor", "agent enrol", "agent login", "agent logout", "agent mcp", "agent run", "logout")
+LOCAL = (
+    "agent doctor",
+    "agent enrol",
+    "agent login",
+    "agent logout",
+    "agent mcp",
+    "agent run",
+    "agent update",
+    "logout",
+)
 """Subcommands that ask no server as an operator."""
 SERVER = ("keys", "migrate", "operator", "supabase", "up", "worker")
 

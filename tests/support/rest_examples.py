@@ -75,6 +75,8 @@ EXAMPLES: dict[str, Example] = {
     "listPolicies": Example(query={"agent_id": str(uuid4())}),
     "sendCommand": Example(body={**COMMAND, "attachments": []}),
     "readAttachment": Example(token="agent"),
+    "readRelease": Example(token="agent"),
+    "readWheel": Example(token="agent"),
     "createAttachment": Example(query={"name": "a.txt"}, file=b"x"),
     "listCommands": Example(
         query={
