@@ -123,7 +123,9 @@ def in_words(decision: Decision, body: RequestBody, by: str) -> str:
     match decision:
         case Allow():
             verb = "Approved" if isinstance(body, PlanBody) else "Allowed"
-            return f"{verb} by {by}{', with a changed input' if decision.input is not None else ''}."
+            changed = ", with a changed input" if decision.input is not None else ""
+            kept = f", and the CLI keeps the rule {decision.cli_rule}" if decision.cli_rule is not None else ""
+            return f"{verb} by {by}{changed}{kept}."
         case Deny() if decision.cancel:
             return f"Closed by {by} without an answer."
         case Deny():

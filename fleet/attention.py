@@ -45,10 +45,12 @@ class AnswerError(Exception):
 
 
 class ForAdminsError(AnswerError):
-    """Only an admin answers the request: the policy `rule` of `by_name` keeps the tool for admins."""
+    """Only an admin answers so: the policy `rule` of `by_name` keeps the tool for admins, or, without `by_name`, the
+    answer has a CLI keep its own `rule`."""
 
-    def __init__(self, rule: str, by_name: str) -> None:
-        super().__init__(f"Only an admin answers this: {by_name} keeps {rule} for admins.")
+    def __init__(self, rule: str, by_name: str | None = None) -> None:
+        keeper = f"Only an admin answers this: {by_name} keeps {rule} for admins."
+        super().__init__(keeper if by_name is not None else f"Only an admin lets a CLI keep a rule for good: {rule}")
         self.rule = rule
         self.by_name = by_name
 
@@ -118,8 +120,9 @@ async def answer(
 
     With the scope `conversation` or `always`, `rule` allows later requests, too: it is one of those that the request
     offers, the narrowest by default. A request that is kept for admins takes the scope `once` only. The reason of a
-    denial that the CLI is not told is sent as a text for the turn. Raises AnswerError, ForAdminsError, and NotOpenError
-    when somebody or something was first.
+    denial that the CLI is not told is sent as a text for the turn. An allowance that has the CLI keep a rule of its own
+    is an admin's, of the scope `once`, and not for a tool that is kept for admins. Raises AnswerError, ForAdminsError,
+    and NotOpenError when somebody or something was first.
     """
     before = await attention.get(conn, request_id)
     if before is None:
@@ -134,9 +137,16 @@ async def answer(
         body = convert(before["body"], RequestBody)
     except (msgspec.ValidationError, RecursionError) as error:
         raise AnswerError("What the agent asks cannot be read.") from error
-    await _check_kept(conn, AgentId(before["agent_id"]), body, scope, is_admin=is_admin)
     if (problem := problem_with(decision, body)) is not None:
         raise AnswerError(problem)
+    cli_rule = decision.cli_rule if isinstance(decision, Allow) else None
+    await _check_kept(
+        conn, AgentId(before["agent_id"]), body, single=scope == "once" and cli_rule is None, is_admin=is_admin
+    )
+    if cli_rule is not None and not is_admin:
+        raise ForAdminsError(cli_rule)
+    if cli_rule is not None and scope != "once":
+        raise AnswerError("A rule that the CLI keeps goes with the scope `once`.")
     if scope != "once":
         rule = _offered(rule, body, decision)
         if scope == "conversation" and before["conversation_id"] is None:
@@ -233,8 +243,9 @@ async def _send_reason(
         raise AnswerError(f"The reason cannot be sent to the agent. {error}") from error
 
 
-async def _check_kept(conn: Connection, agent_id: AgentId, body: RequestBody, scope: Scope, *, is_admin: bool) -> None:
-    """Raises AnswerError if a policy keeps the request for admins, and this is no answer of one, or no single one."""
+async def _check_kept(conn: Connection, agent_id: AgentId, body: RequestBody, *, single: bool, is_admin: bool) -> None:
+    """Raises AnswerError if a policy keeps the request for admins, and this is no answer of one, or not for a single
+    call."""
     if not isinstance(body, PermissionBody):
         return
     policies = (await tool_policies.kept_for_admins(conn, [agent_id])).get(agent_id, [])
@@ -242,7 +253,7 @@ async def _check_kept(conn: Connection, agent_id: AgentId, body: RequestBody, sc
         return
     if not is_admin:
         raise ForAdminsError(kept["rule"], kept["created_by_name"])
-    if scope != "once":
+    if not single:
         raise AnswerError(f"The policy {kept['rule']} keeps this tool for admins: each call is answered by itself.")
 
 
@@ -291,6 +302,9 @@ async def _write_answer(
     }
     if rule is not None:
         detail["rule"] = rule
+    if isinstance(decision, Allow) and decision.cli_rule is not None and isinstance(body, PermissionBody):
+        kept = next(kept for kept in body.cli_rules if kept.rule == decision.cli_rule)
+        detail["cli_rule"] = to_builtins(kept)
     if by.kind == "rule":
         detail["rule"] = by.name.removeprefix("the rule ")
     await audit.write(

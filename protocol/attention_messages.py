@@ -33,12 +33,14 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_BODY_TEXT = 64 * 1024
 """The most characters of an input, a plan or a form."""
 MAX_QUESTIONS, MAX_OPTIONS = 8, 32
+MAX_CLI_RULES, MAX_CLI_RULE_TEXT, MAX_CLI_RULE_FILE = 4, 1024, 4096
 
 BodyText = Annotated[str, Meta(max_length=MAX_BODY_TEXT, pattern=NO_NUL)]
 JsonText = Annotated[str, Meta(min_length=2, max_length=MAX_BODY_TEXT, pattern=NO_NUL)]
 """JSON as text. Whoever decodes it checks its depth."""
 Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern="^[0-9a-f]{64}" + END)]
 OptionText = Annotated[str, Meta(max_length=2000, pattern=NO_NUL)]
+CliRuleText = Annotated[str, Meta(min_length=1, max_length=MAX_CLI_RULE_TEXT, pattern=NO_NUL)]
 
 
 ReasonWay = Literal["told", "steered", "next_command"]
@@ -46,13 +48,24 @@ ReasonWay = Literal["told", "steered", "next_command"]
 into the running turn, or is sent as the `next_command` of the conversation."""
 
 
+class CliRule(Bounded, frozen=True, kw_only=True):
+    """A rule that the CLI would keep itself: for good, for all of its conversations, whoever runs it on the machine.
+
+    `rule` is the line that it writes into `file`, a path on the agent's machine. Only an admin lets a CLI keep one.
+    """
+
+    rule: CliRuleText
+    file: Annotated[str, Meta(min_length=1, max_length=MAX_CLI_RULE_FILE, pattern=NO_NUL)]
+
+
 class PermissionBody(Bounded, frozen=True, kw_only=True, tag="permission", tag_field="kind"):
     """A tool call that needs permission.
 
     `input` is all of its arguments as JSON. `diff` is the change of files as a unified diff, if the call has one.
     `names`, `said` and `parts` are the call as rules see it (`tool_rules.ToolUse`). `rules` are those that would allow
-    calls like this one, from the narrowest to the widest; a rule for later requests is one of these. `editable` is true
-    when the CLI takes a changed input. `reason_way` is the way of a denial's reason.
+    calls like this one, from the narrowest to the widest; a rule for later requests is one of these. `cli_rules` are
+    those that the CLI offers to keep itself. `editable` is true when the CLI takes a changed input. `reason_way` is the
+    way of a denial's reason.
     """
 
     tool: ShortText
@@ -65,6 +78,7 @@ class PermissionBody(Bounded, frozen=True, kw_only=True, tag="permission", tag_f
     said: Annotated[list[BodyText], Meta(max_length=256)] = []
     parts: Annotated[list[Annotated[list[BodyText], Meta(max_length=16)]], Meta(max_length=256)] = []
     rules: Annotated[list[Rule], Meta(max_length=4)] = []
+    cli_rules: Annotated[list[CliRule], Meta(max_length=MAX_CLI_RULES)] = []
     editable: bool = False
     reason_way: ReasonWay = "told"
 
@@ -181,9 +195,11 @@ class AnswerTaken(Message, tag="answer_taken", frozen=True, kw_only=True):
 
 
 class Allow(Bounded, frozen=True, kw_only=True, tag="allow", tag_field="decision"):
-    """Allow this call, or approve this plan, once. `input` replaces the arguments (JSON), for an `editable` call."""
+    """Allow this call, or approve this plan, once. `input` replaces the arguments (JSON), for an `editable` call. With
+    `cli_rule`, one that the request offers, the CLI keeps that rule as well."""
 
     input: JsonText | None = None
+    cli_rule: CliRuleText | None = None
 
 
 class Deny(Bounded, frozen=True, kw_only=True, tag="deny", tag_field="decision"):

@@ -20,6 +20,7 @@ from onsembl.protocol.attention_messages import (
 )
 from onsembl.protocol.json_input import InputError, decode
 
+_NOT_KEPT = "The CLI does not offer to keep this rule."
 _object = msgspec.json.Decoder(dict[str, object])
 
 
@@ -34,8 +35,12 @@ def problem_with(decision: Decision, body: RequestBody) -> str | None:
         case PermissionBody(), Allow():
             if decision.input is not None and not body.editable:
                 return "This tool call cannot be changed."
+            if decision.cli_rule is not None and decision.cli_rule not in [kept.rule for kept in body.cli_rules]:
+                return _NOT_KEPT
             return None if decision.input is None else _problem_with_object(decision.input, "The changed input")
         case PlanBody(), Allow():
+            if decision.cli_rule is not None:
+                return _NOT_KEPT
             return None if decision.input is None else "A plan cannot be changed."
         case QuestionBody(), Answers():
             return _problem_with_answers(body, decision)

@@ -11,7 +11,15 @@ from onsembl.agent.drivers.json_lines import Json, as_object, to_json
 from onsembl.agent.drivers.offered_rules import offered_rules
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.rendering.text import printable
-from onsembl.protocol.attention_messages import Decision, Deny, FilledForm, FormBody, PermissionBody, ReasonWay
+from onsembl.protocol.attention_messages import (
+    CliRule,
+    Decision,
+    Deny,
+    FilledForm,
+    FormBody,
+    PermissionBody,
+    ReasonWay,
+)
 from onsembl.protocol.tool_rules import ToolUse
 from onsembl.protocol.turn_events import Diff, ToolKind
 
@@ -30,6 +38,7 @@ def permission_body(
     folder: str,
     diffs: Sequence[Diff] = (),
     reason: str = "",
+    cli_rules: Sequence[CliRule] = (),
     editable: bool = False,
     reason_way: ReasonWay = "told",
 ) -> PermissionBody:
@@ -45,6 +54,7 @@ def permission_body(
         said=[*use.said],
         parts=[[*forms] for forms in use.parts],
         rules=offered_rules(use, folder),
+        cli_rules=[*cli_rules],
         editable=editable,
         reason_way=reason_way,
     )

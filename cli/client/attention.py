@@ -115,6 +115,9 @@ def show(request_id: UUID, as_json: bool, server: str | None) -> None:
 @click.option("--deny", "verdict", flag_value="deny", help="Deny it; for a question: give no answer; decline a form.")
 @click.option("--cancel", "verdict", flag_value="cancel", help="Close a form without an answer, not declining it.")
 @click.option("--reason", default="", help="With --deny: the reason, which the CLI gets.")
+@click.option(
+    "--cli-rule", metavar="RULE", help="With --allow: have the CLI keep this rule that it offers, for good (admins)."
+)
 @click.option("--input", "changed", metavar="JSON", help="With --allow: the changed arguments of the tool call.")
 @click.option(
     "--answer",
@@ -140,6 +143,7 @@ def answer(
     request_id: UUID,
     verdict: str | None,
     reason: str,
+    cli_rule: str | None,
     changed: str | None,
     answers: tuple[str, ...],
     form: str | None,
@@ -151,10 +155,15 @@ def answer(
     """Answer what an agent asks. The first answer counts; the exit code is 1 when somebody was first."""
     if (verdict is not None) + bool(answers) + (form is not None) != 1:
         raise click.UsageError("Give one of --allow, --deny, --cancel, --answer and --form.")
+    if cli_rule is not None and verdict != "allow":
+        raise click.UsageError("--cli-rule goes with --allow.")
     with OperatorClient(server) as client:
         row = client.request("GET", f"/v1/attention/{request_id}")
         if verdict == "allow":
-            decision: dict[str, Any] = {"decision": "allow"} | ({"input": changed} if changed is not None else {})
+            given = {"input": changed, "cli_rule": cli_rule}
+            decision: dict[str, Any] = {"decision": "allow"} | {
+                name: one for name, one in given.items() if one is not None
+            }
         elif verdict == "deny":
             decision = {"decision": "deny", "reason": reason}
         elif verdict == "cancel":
@@ -226,6 +235,8 @@ def _print_body(body: dict[str, Any]) -> None:
             print_lines(body["diff"] or body["input"], indent="  ")
             for rule in body["rules"]:
                 print_field("rule", rule, width=12)
+            for kept in body.get("cli_rules", ()):
+                print_field("cli rule", f"{kept['rule']} (for good, in {kept['file']}; admins)", width=12)
         case "question":
             for question in body["questions"]:
                 print_field(question["id"], question["text"], width=12)

@@ -566,6 +566,57 @@ def test_what_a_person_decides_is_given_once(method, params, decision, result):
     assert open.run.answer(uuid4(), decision, "") is None
 
 
+TOUCH = {"acceptWithExecpolicyAmendment": {"execpolicy_amendment": ["touch", 'b "c"']}}
+TOUCH_RULE = 'prefix_rule(pattern=["touch", "b \\"c\\""], decision="allow")'
+HOST, NO_HOST = (
+    {"applyNetworkPolicyAmendment": {"network_policy_amendment": {"host": "A.example", "action": action}}}
+    for action in ("allow", "deny")
+)
+HOST_RULE = (
+    'network_rule(host="a.example", protocol="https", decision="allow", '
+    'justification="Allow https_connect access to a.example")'
+)
+
+
+@pytest.mark.parametrize(
+    ("params", "amendments", "rules"),
+    [
+        (COMMAND, ["accept", TOUCH, "cancel"], {TOUCH_RULE: TOUCH}),
+        ({**COMMAND, **NETWORK}, ["accept", NO_HOST, HOST], {HOST_RULE: HOST}),
+        (COMMAND, [HOST], {}),  # of which nobody knows the protocol
+        (COMMAND, ["accept", {"acceptWithExecpolicyAmendment": {"execpolicy_amendment": ["a" * 1024]}}], {}),
+        (COMMAND, [{"acceptWithExecpolicyAmendment": {"execpolicy_amendment": [1]}}, {"other": 1}], {}),
+        (COMMAND, None, {}),
+    ],
+)
+@pytest.mark.parametrize("home", ["/home/dev/.codex", "/home/dev\n", ""])
+def test_a_rule_of_codex_is_kept_by_an_answer_that_names_it_alone(params, amendments, rules, home):
+    """The request shows the line that Codex writes, and its file. Neither an allowance for once nor a rule of ours has
+    Codex keep one."""
+    server = Server(translator())
+    server.answer("initialize", {"userAgent": "codex/0", "codexHome": home})
+    server.answer("thread/start", THREAD)
+    server.answer("turn/start", {"turn": {"id": "u1"}})
+    server.decision = None
+    method = "item/commandExecution/requestApproval"
+    told = {"threadId": "t1", "turnId": "u1", "availableDecisions": amendments, **params}
+    for number in range(2):
+        server.say({"id": number, "method": method, "params": {**told, "itemId": f"c{number}"}})
+    first, second = server.of(RequestOpened)
+    offered = [(kept.rule, kept.file) for kept in first.body.cli_rules]
+    assert offered == [(rule, "/home/dev/.codex/rules/default.rules") for rule in rules if home == "/home/dev/.codex"]
+    for rule, _ in offered:
+        assert problem_with(Allow(cli_rule=rule), first.body) is None
+        server.run.answer(first.id, Allow(cli_rule=rule), "")
+    server.run.answer(second.id, Allow(), "")
+    server.read()
+    given = [{"id": 0, "result": {"decision": rules[rule]}} for rule, _ in offered]
+    assert [line for line in server.sent if "result" in line] == [*given, {"id": 1, "result": {"decision": "accept"}}]
+    allowing = Server(translator(rules=ToolRules(allow=["execute", "shell_network"]))).open()
+    allowing.say({"id": 7, "method": method, "params": {**told, "itemId": "c"}})
+    assert [line for line in allowing.sent if "result" in line] == [{"id": 7, "result": {"decision": "accept"}}]
+
+
 @pytest.mark.parametrize(
     ("method", "rule", "params", "decision"),
     [

@@ -82,7 +82,7 @@ async def test_a_request_is_answered_once(api, operator):
             response = await api.http.post(path, json=body, headers=operator.headers)
             assert response.status_code in (409, 422), body
         assert (await until_state(operator, row["id"], state="open"))["decision"] is None
-        changed = {"decision": "allow", "input": '{"command":"npm test -- --watch=false"}'}
+        changed = {"decision": "allow", "input": '{"command":"npm test -- --watch=false"}', "cli_rule": None}
         answered = await call_api(operator, "POST", path, body_of(asked, decision=changed))
         assert (answered["state"], answered["answered_by_name"]) == ("answered", "operator@example.org")
         answer = await next_message(agent.socket, "answer")
@@ -190,7 +190,7 @@ async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
         assert '{"command":"npm test"}' in out and "Bash(npm *)" in out
         await run("attention", "answer", asked["request_id"], "--allow", "--scope", "conversation")
         answer = await next_message(agent.socket, "answer")
-        assert answer["decision"] == {"decision": "allow", "input": None}
+        assert answer["decision"] == {"decision": "allow", "input": None, "cli_rule": None}
         await agent.taken(answer)
         await until_state(operator, asked["request_id"], delivery="given")
         _, problem = await run("attention", "answer", asked["request_id"], "--deny", "--reason", "no", code=1)

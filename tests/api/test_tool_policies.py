@@ -13,6 +13,7 @@ from support.command_line import CommandLine
 from support.frames import HELLO, next_message
 from support.server import Api
 
+from onsembl.protocol.attention_messages import CliRule
 from onsembl.protocol.states import Role
 
 pytestmark = pytest.mark.no_worker
@@ -94,6 +95,44 @@ async def test_a_tool_is_kept_for_admins(api, operator, admin, tmp_path):
         assert (await asked_in(operator, await asking.ask(), "answered"))["answered_by_kind"] == "rule"
     actions = [action for action, _ in await audit_entries(api, "tool_policy.%")]
     assert actions == ["tool_policy.created", "tool_policy.deleted"]
+
+
+async def test_a_rule_that_the_cli_keeps_is_let_by_admins_alone(api, operator, admin):
+    """By an answer for once that names it; an operator gets 403, and no rule of ours has the CLI keep one. The audit
+    log has the rule and its file. It is not let for a tool that is kept for admins, of which each call is asked."""
+    offer = CliRule(rule='prefix_rule(pattern=["npm"])', file="/home/dev/.codex/rules/default.rules")
+    body = msgspec.structs.replace(RUN, tool="shell", names=["shell", "execute"], rules=["shell"], cli_rules=[offer])
+    keep = {"decision": "allow", "cli_rule": offer.rule}
+    agent = await api.enrol("one", "codex")
+    async with running(api, operator, agent=agent) as asking:
+        asked = await asking.ask(body)
+        row = await asked_in(operator, asked, "open")
+        assert row["body"]["cli_rules"] == [msgspec.to_builtins(offer)]
+        path = f"/v1/attention/{asked['request_id']}/answer"
+        once = {"digest": asked["digest"], "decision": keep}
+        problem = await call_api(operator, "POST", path, once, 403)
+        assert (problem["type"], problem["rule"]) == ("urn:onsembl:problem:for-admins", offer.rule)
+        several = {"answers": [{"id": asked["request_id"], **once}]}
+        (result,) = (await call_api(operator, "POST", "/v1/attention/answers", several))["results"]
+        assert "Only an admin" in result["problem"]
+        await call_api(admin, "POST", path, {**once, "decision": {**keep, "cli_rule": "another"}}, 422)
+        await call_api(admin, "POST", path, {**once, "scope": "always", "rule": "shell"}, 422)
+        policy = await call_api(admin, "POST", "/v1/tool-policies", {"verdict": "admin", "rule": "shell"}, 201)
+        await call_api(admin, "POST", path, once, 422)
+        await call_api(admin, "DELETE", f"/v1/tool-policies/{policy['id']}")
+        await call_api(admin, "POST", path, once)
+        answer = await next_message(asking.socket, "answer")
+        assert answer["decision"]["cli_rule"] == offer.rule
+        await asking.taken(answer)
+        asked = await asking.ask(body)
+        await asked_in(operator, asked, "open")
+        always = {"digest": asked["digest"], "decision": ALLOW, "scope": "always", "rule": "shell"}
+        await call_api(operator, "POST", f"/v1/attention/{asked['request_id']}/answer", always)
+        await asking.taken(await next_message(asking.socket, "answer"))
+        await asked_in(operator, await asking.ask(body), "answered")
+        assert (await next_message(asking.socket, "answer"))["decision"] == {**ALLOW, "input": None, "cli_rule": None}
+    details = [detail for _, detail in await audit_entries(api, "attention.answered")]
+    assert [detail.get("cli_rule") for detail in details] == [msgspec.to_builtins(offer), None, None]
 
 
 async def test_a_tool_is_denied(api, operator, admin, tmp_path):

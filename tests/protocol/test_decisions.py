@@ -7,6 +7,7 @@ import pytest
 from onsembl.protocol.attention_messages import (
     Allow,
     Answers,
+    CliRule,
     Decision,
     Deny,
     FilledForm,
@@ -24,6 +25,9 @@ from onsembl.protocol.decisions import problem_with
 
 FIXED = PermissionBody(tool="Bash", tool_kind="execute", input="{}")
 EDITABLE = PermissionBody(tool="Bash", tool_kind="execute", input="{}", editable=True)
+KEPT = CliRule(rule='prefix_rule(pattern=["ls"])', file="/home/a/.codex/rules/default.rules")
+KEEPING = PermissionBody(tool="shell", tool_kind="execute", input="{}", cli_rules=[KEPT])
+KEEP = Allow(cli_rule=KEPT.rule)
 PLAN = PlanBody(plan="# Do it")
 FORM = FormBody(server="files", message="Which?", schema="{}")
 IDLE = IdleBody(text="It waits.")
@@ -45,6 +49,7 @@ def answers(**texts: list[str]) -> Answers:
         (FIXED, Allow()),
         (FIXED, Deny(reason="no")),
         (EDITABLE, CHANGED),
+        (KEEPING, KEEP),
         (PLAN, Allow()),
         (PLAN, Deny()),
         (FORM, FilledForm(content="{}")),
@@ -63,6 +68,9 @@ def test_a_request_takes_a_decision_of_its_kind(body: RequestBody, decision: Dec
     [
         (FIXED, CHANGED, "cannot be changed"),
         (PLAN, CHANGED, "cannot be changed"),
+        (FIXED, KEEP, "does not offer"),
+        (KEEPING, Allow(cli_rule="another"), "does not offer"),
+        (PLAN, KEEP, "does not offer"),
         (PLAN, answers(a=["x"]), "does not take this decision"),
         (FIXED, FilledForm(content="{}"), "does not take this decision"),
         (QUESTIONS, Allow(), "does not take this decision"),

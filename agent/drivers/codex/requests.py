@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from onsembl.agent.drivers.codex import items
+from onsembl.agent.drivers.codex import amendments, items
 from onsembl.agent.drivers.json_lines import Json, as_object, as_objects, as_text, to_json
 from onsembl.agent.drivers.request_bodies import form_answer, form_body, form_title, permission_body
 from onsembl.agent.drivers.step_recorder import short
@@ -46,9 +46,11 @@ def tool_name(method: str, params: Json) -> str:
     return {COMMAND: "shell", EDIT: "edit", PERMISSIONS: "permissions"}.get(method, method.split("/")[-1])
 
 
-def body_of(method: str, params: Json, call: ToolCall | None, paths: Sequence[str], folder: str) -> RequestBody | None:
+def body_of(
+    method: str, params: Json, call: ToolCall | None, paths: Sequence[str], folder: str, home: str
+) -> RequestBody | None:
     """What a request asks; None when it cannot be shown. `call` is its tool call and `paths` the files that it changes,
-    as far as they are known."""
+    as far as they are known; `home` is Codex's home folder, or empty."""
     reason = as_text(params.get("reason"))
     match method:
         case "item/commandExecution/requestApproval":
@@ -61,6 +63,7 @@ def body_of(method: str, params: Json, call: ToolCall | None, paths: Sequence[st
                 text_use(["shell_network"], to_json(network)) if network else _use(command),
                 input=to_json(told),
                 folder=as_text(params.get("cwd")) or folder,
+                cli_rules=amendments.offered(params, home),
                 reason=reason,
                 reason_way="steered",
             )
@@ -155,7 +158,10 @@ def _questions(told: list[Json]) -> QuestionBody | None:
 
 
 def result_of(method: str, params: Json, decision: Decision | None) -> Json:
-    """The decision as Codex takes it, always for once; None when the turn is over before there was one."""
+    """The decision as Codex takes it, for once unless it has Codex keep a rule; None when the turn is over before there
+    was one."""
+    if isinstance(decision, Allow) and decision.cli_rule is not None:
+        return {"decision": amendments.decision_for(params, decision.cli_rule)}
     match method:
         case "item/commandExecution/requestApproval" | "item/fileChange/requestApproval":
             if decision is None:

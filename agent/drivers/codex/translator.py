@@ -119,6 +119,8 @@ class CodexTranslator:
         self._rerouted = ""
         """The model to which Codex has moved the turn, if any."""
         self._version = ""
+        self._home = ""
+        """Codex's home folder, as it has told it."""
         self._interrupted = False
         self._ended = False
         self._unshown: list[TurnEvent] = []
@@ -243,6 +245,7 @@ class CodexTranslator:
 
     def _initialized(self, answer: Json) -> Iterator[TurnEvent]:
         self._version = short(as_text(answer.get("userAgent")))
+        self._home = as_text(answer.get("codexHome"))
         self._rpc.notify("initialized")
         settings: Json = {
             "cwd": self._folder,
@@ -342,7 +345,8 @@ class CodexTranslator:
         else:
             self._checked.add(identity)
             title = call.title if call is not None else items.title(params)
-            body = requests.body_of(method, params, call, self._changes.get(identity, []), self._folder)
+            paths = self._changes.get(identity, [])
+            body = requests.body_of(method, params, call, paths, self._folder, self._home)
             decision = decide(self._rules, body)
             if decision is not None and decision.verdict == "deny":
                 self._rpc.answer(request, requests.result_of(method, params, Deny()))

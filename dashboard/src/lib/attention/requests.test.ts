@@ -8,7 +8,7 @@ import {
 function permission(input: string, fields: Partial<PermissionBody> = {}): PermissionBody {
   return {
     kind: "permission", tool: "Bash", tool_kind: "execute", folder: "/w", input, diff: "", reason: "",
-    names: [], said: [], parts: [], rules: [], editable: false, reason_way: "told", ...fields,
+    names: [], said: [], parts: [], rules: [], cli_rules: [], editable: false, reason_way: "told", ...fields,
   };
 }
 

@@ -77,6 +77,11 @@ export function problemWithInput(input: string): string | null {
   }
 }
 
+/** The rules that the CLI offers to keep itself. A request that was recorded by an earlier release has no list of them. */
+export function keptByCli(body: RequestBody | null): PermissionBody["cli_rules"] {
+  return body?.kind === "permission" && "cli_rules" in body ? body.cli_rules : [];
+}
+
 /** A rule in words: which later calls it allows. */
 export function ruleInWords(rule: string): string {
   const at = rule.indexOf("(");

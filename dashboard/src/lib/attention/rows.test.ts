@@ -5,7 +5,7 @@ import type { RequestBody } from "./requests.ts";
 import { alike, deliveryOf, fateOf, nextOf } from "./rows.ts";
 
 function call(tool: string, rules: string[]): RequestBody {
-  return { kind: "permission", tool, tool_kind: "execute", folder: "", input: "{}", diff: "", reason: "", names: [], said: [], parts: [], rules, editable: false, reason_way: "told" };
+  return { kind: "permission", tool, tool_kind: "execute", folder: "", input: "{}", diff: "", reason: "", names: [], said: [], parts: [], rules, cli_rules: [], editable: false, reason_way: "told" };
 }
 
 function row(id: string, fields: Partial<AttentionRequest> = {}): AttentionRequest {
@@ -57,10 +57,11 @@ describe("what became of a request", () => {
   test.each<[Partial<AttentionRequest>, string | null]>([
     [{}, null],
     [{ state: "withdrawn", reason: "The command has ended." }, "Withdrawn: The command has ended."],
-    [{ state: "answered", decision: { decision: "allow", input: null }, ...ada }, "Allowed by Ada."],
-    [{ state: "answered", decision: { decision: "allow", input: null }, scope: "always", ...ada }, "Always allowed by Ada."],
-    [{ state: "answered", decision: { decision: "allow", input: "{}" }, ...ada }, "Allowed with another input by Ada."],
-    [{ state: "answered", kind: "plan", decision: { decision: "allow", input: null }, ...ada }, "Approved by Ada."],
+    [{ state: "answered", decision: { decision: "allow", input: null, cli_rule: null }, ...ada }, "Allowed by Ada."],
+    [{ state: "answered", decision: { decision: "allow", input: null, cli_rule: null }, scope: "always", ...ada }, "Always allowed by Ada."],
+    [{ state: "answered", decision: { decision: "allow", input: "{}", cli_rule: null }, ...ada }, "Allowed with another input by Ada."],
+    [{ state: "answered", decision: { decision: "allow", input: null, cli_rule: "a rule" }, ...ada }, "Allowed for good, by a rule of its CLI, by Ada."],
+    [{ state: "answered", kind: "plan", decision: { decision: "allow", input: null, cli_rule: null }, ...ada }, "Approved by Ada."],
     [{ state: "answered", decision: { decision: "deny", reason: "not now", cancel: false }, ...ada }, "Denied by Ada. Reason: not now"],
     [{ state: "answered", kind: "elicitation", decision: { decision: "deny", reason: "", cancel: false }, ...ada }, "Declined by Ada."],
     [{ state: "answered", kind: "elicitation", decision: { decision: "deny", reason: "", cancel: true }, ...ada }, "Left without an answer by Ada."],
@@ -69,7 +70,7 @@ describe("what became of a request", () => {
       "Answered by Ada. red, blue",
     ],
     [
-      { state: "answered", decision: { decision: "allow", input: null }, answered_by_kind: "rule", answered_by: "r", answered_by_name: "the rule Bash(ls)" },
+      { state: "answered", decision: { decision: "allow", input: null, cli_rule: null }, answered_by_kind: "rule", answered_by: "r", answered_by_name: "the rule Bash(ls)" },
       "Allowed by the rule Bash(ls).",
     ],
   ])("%o", (fields, fate) => {
@@ -81,7 +82,7 @@ describe("what became of a request", () => {
   });
 
   test("an answer that the agent has not taken, or took too late, is told", () => {
-    const answered = { state: "answered", decision: { decision: "allow", input: null } } as const;
+    const answered = { state: "answered", decision: { decision: "allow", input: null, cli_rule: null } } as const;
     expect(deliveryOf(row("1", { ...answered, delivery: "given" }))).toBe("");
     expect(deliveryOf(row("1", { ...answered, delivery: "waiting" }))).toMatch(/not taken it yet/);
     expect(deliveryOf(row("1", { ...answered, delivery: "late" }))).toMatch(/too late/);

@@ -51,6 +51,7 @@ function deed(row: AttentionRequest): string {
   switch (row.decision?.decision) {
     case "allow":
       if (row.kind === "plan") return "Approved";
+      if (typeof row.decision.cli_rule === "string") return "Allowed for good, by a rule of its CLI,";
       if (row.decision.input !== null) return "Allowed with another input";
       return row.scope === "conversation" ? "Allowed in this conversation" : row.scope === "always" ? "Always allowed" : "Allowed";
     case "deny":
