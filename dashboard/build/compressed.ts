@@ -1,23 +1,39 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
 
 import type { Plugin } from "vite";
 
 const TEXTS = /\.(?:js|css|html|svg)$/;
+const LARGE = 1_000_000;
+/** Of a large text (the editor's) Brotli's best quality takes half of the whole build, and 2 % fewer bytes. */
+const QUALITY_OF_LARGE = 10;
 
-/** Writes each text file of the build compressed beside it, as `.br` and `.gz`: the server sends what a browser takes. */
+/**
+ * Writes each text file of the build compressed beside it, as `.br` and `.gz`: the server sends what a browser takes.
+ * Node compresses several at a time.
+ */
 export function compressed(): Plugin {
   return {
     name: "compressed",
     apply: "build",
-    writeBundle({ dir = "" }, bundle) {
-      for (const name of Object.keys(bundle).filter((name) => TEXTS.test(name))) {
-        const content = readFileSync(join(dir, name));
-        const size = { [constants.BROTLI_PARAM_SIZE_HINT]: content.length };
-        writeFileSync(join(dir, `${name}.br`), brotliCompressSync(content, { params: size }));
-        writeFileSync(join(dir, `${name}.gz`), gzipSync(content, { level: 9 }));
-      }
+    async writeBundle({ dir = "" }, bundle) {
+      const texts = Object.keys(bundle).filter((name) => TEXTS.test(name));
+      await Promise.all(texts.map((name) => compress(join(dir, name))));
     },
   };
+}
+
+async function compress(file: string): Promise<void> {
+  const content = await readFile(file);
+  const params = {
+    [constants.BROTLI_PARAM_SIZE_HINT]: content.length,
+    [constants.BROTLI_PARAM_QUALITY]: content.length > LARGE ? QUALITY_OF_LARGE : constants.BROTLI_MAX_QUALITY,
+  };
+  const [brotli, zipped] = await Promise.all([
+    promisify(brotliCompress)(content, { params }),
+    promisify(gzip)(content, { level: 9 }),
+  ]);
+  await Promise.all([writeFile(`${file}.br`, brotli), writeFile(`${file}.gz`, zipped)]);
 }
