@@ -77,17 +77,17 @@ async def test_the_size_is_the_terminals_and_follows_it(context, shown):
     assert await end(process) == 0
 
 
-async def test_a_screen_is_redrawn_after_every_request(context, shown, tmp_path):
+async def test_a_screen_is_redrawn_after_every_request(context, shown, tmp_path, monkeypatch):
     """Requests that come too soon after a redraw are served later, together."""
-    process = start(context, "trap 'stty size' WINCH; echo ready; until [[ -e over ]]; do read -t 0.02 x; done; true")
+    monkeypatch.setattr(process_module, "REDRAW_PATIENCE_SECONDS", 60.0)
+    process = start(context, "trap 'stty size' WINCH; echo ready; until [[ -e over ]]; do sleep 0.05; done; true")
     await shown.until(b"ready")
     process.redraw()
     await shown.until(b"23 80\r\n24 80\r\n")
     for _ in range(3):
         process.redraw()
     await shown.until(b"23 80\r\n24 80\r\n23 80\r\n24 80\r\n")
-    # An interrupt might end a program of the trap alone, and bash loses a key that comes as its `read -t` runs out.
-    (tmp_path / "over").touch()
+    (tmp_path / "over").touch()  # An interrupt might end a program of the trap alone.
     assert await end(process) == 0
 
 

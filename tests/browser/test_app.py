@@ -107,6 +107,7 @@ async def test_keyboard_shortcuts(center: Api, visit) -> None:
     await page.keyboard.press("k")
     await expect(current).to_have_attribute("data-agent", "alpha")
     await page.keyboard.press("Control+k")
+    await expect(page.get_by_role("combobox", name="Agent or action")).to_be_focused()  # its code comes later
     await page.keyboard.type("gam")
     await page.keyboard.press("Enter")
     await expect(current).to_have_attribute("data-agent", "gamma")
@@ -257,6 +258,7 @@ async def test_search_finds_text_in_the_scrollback(center: Api, visit, tmp_path:
         await visitor.sees("at-the-1-end")
         page = visitor.page
         await page.keyboard.press("Control+f")
+        await expect(page.get_by_role("textbox", name="Find in the terminal")).to_be_focused()
         await page.keyboard.type("needle-\\d")
         await page.get_by_role("button", name="Regular expression").click()
         counter = page.get_by_role("search").get_by_role("status")

@@ -85,6 +85,7 @@ async def test_two_people_at_one_terminal(center: Api, visit, tmp_path: Path) ->
         await ada.send(f"{ASKS_ITS_TERMINAL}; cat")
         await ada.page.get_by_role("button", name="Type here").click()
         await expect(bob.page.get_by_text(f"{admin.email} controls this terminal")).to_be_visible()
+        await expect(ada.page.locator('[data-control="mine"]')).to_be_visible()
         await ada.page.locator(".host").click()
         await ada.page.keyboard.press("q")
         for visitor in (ada, bob, eve):
@@ -191,6 +192,7 @@ async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_
         for window in (large, small):
             await expect(window.page.locator(".size")).to_have_text("80×24")
         await expect(large.page.get_by_role("button", name="Fit to me")).to_have_count(0)
+        await expect(small.page.locator('[data-control="mine"]')).to_be_visible()
         await small.page.keyboard.press("Enter")
         await small.sees("24 80")
         await small.page.get_by_role("button", name="Fit to me").click()
