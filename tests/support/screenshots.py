@@ -1,42 +1,54 @@
-"""Pictures of the dashboard's pages, dark and light: `./dev screenshots FOLDER`.
+"""Pictures of the dashboard's pages, on a desk (dark and light), a laptop and a phone: `./dev screenshots FOLDER`.
 
-Starts a control center with the demo agent on a data folder of its own, adds agents, commands, a preset and schedules,
-so that the pages have something to show, and saves a PNG of each page in each theme.
+Starts a control center on a data folder of its own, connects a fleet of forty agents, adds reports, a preset and
+schedules, and saves a PNG of each page in each view. With `--hold` the fleet stays until Ctrl-C, to be looked at.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import asyncio
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
-import msgspec
 import psycopg
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.chromium import ARGUMENTS, chromium_path
 from support.control_center import COMMAND, ControlCenter, clean_environment
 from support.folders import data_folder
+from support.pictured_agents import FLEET
+from support.pictured_fleet import bearer, pictured_fleet
 
+from onsembl.agent.enrolment import credentials as store
+from onsembl.agent.enrolment.enrol import enrol
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
-from onsembl.protocol.attention_messages import (
-    PermissionBody,
-    PlanBody,
-    Question,
-    QuestionBody,
-    QuestionOption,
-    RequestBody,
-)
+from onsembl.protocol.states import AgentKind
 
-Theme = Literal["dark", "light"]
-THEMES: tuple[Theme, ...] = ("dark", "light")
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A window and its theme."""
+
+    width: int
+    height: int
+    theme: Literal["dark", "light"]
+
+
+VIEWS = {
+    "dark": View(1440, 900, "dark"),
+    "light": View(1440, 900, "light"),
+    "1024": View(1024, 768, "light"),
+    "phone": View(390, 844, "dark"),
+}
 AGENT = "api-builder"
 """The agent whose terminal the picture of the fleet shows."""
 CODING_AGENT = "billing"
@@ -45,7 +57,8 @@ PAGES = {
     "sign-in": "",
     "fleet": f"#/agents/{AGENT}",
     "turn": f"#/agents/{CODING_AGENT}",
-    "wall": "#/wall",
+    "waiting": f"#/agents/{FLEET[0].name}",
+    "wall": "#/wall?layout=4x3",
     "stream": "#/stream",
     "inbox": "#/inbox",
     "history": "#/history",
@@ -57,9 +70,9 @@ PAGES = {
     "statistics": "#/statistics",
     "audit": "#/audit",
     "access": "#/access",
+    "alerts": "#/alerts",
 }
 """Each picture's name, and the page's address."""
-SIZE = (1440, 900)
 SCALE = 2
 SECONDS = 60.0
 ATTACHED = '.host[data-link="attached"]'
@@ -91,83 +104,73 @@ fi
 }
 """Programs on the agents' PATH."""
 CLAUDE = Path(__file__).with_name("pictured_claude.py")
-HOSTS = {AGENT: "build-1", CODING_AGENT: "build-2", "demo": "build-1", "docs-writer": "build-2", "laptop": "ada-laptop"}
+HOSTS = {AGENT: "build-1", CODING_AGENT: "build-2", "laptop": "ada-laptop"}
 PLATFORM = "Linux x86_64"
+LABELS = {AGENT: ["api", "ci"], CODING_AGENT: ["billing"], "laptop": []}
+DENIAL = "I push it myself."
+OPERATORS = ("ben@example.org", "chen@example.org")
 PRESET = {
     "description": "Upgrade a dependency and fix what breaks",
     "template": "Update {{package}}{{#version}} to {{version}}{{/version}}. Run the tests and fix what breaks.",
     "variables": [{"name": "package", "required": True}, {"name": "version"}],
 }
-REQUESTS: dict[str, RequestBody] = {
-    "make release VERSION=2.4.0": PermissionBody(
-        tool="Bash",
-        tool_kind="execute",
-        folder="/home/ada/api",
-        input=json.dumps({"command": "make release VERSION=2.4.0", "timeout": 120000}),
-        rules=["Bash(make release VERSION=2.4.0)", "Bash(make *)"],
-        editable=True,
-    ),
-    "Edit CHANGELOG.md": PermissionBody(
-        tool="Edit",
-        tool_kind="edit",
-        folder="/home/ada/api",
-        input=json.dumps({"file_path": "CHANGELOG.md"}),
-        diff="--- a/CHANGELOG.md\n+++ b/CHANGELOG.md\n@@ -1,2 +1,4 @@\n # Changelog\n+\n+## 2.4.0\n \n",
-    ),
-    "Which database do the tests use?": QuestionBody(
-        questions=[
-            Question(
-                id="database",
-                text="Which database do the tests use?",
-                options=[QuestionOption(label="SQLite"), QuestionOption(label="Postgres")],
-            )
-        ]
-    ),
-    "Plan: give orders their own schema": PlanBody(
-        plan="# Orders\n\n1. Create the schema\n2. Copy the rows in batches\n3. Switch the readers\n"
-    ),
-}
-"""Requests for the picture of the inbox, oldest first: title and body."""
+SCHEDULES: list[dict[str, Any]] = [
+    {"name": "nightly-tests", "target": {"labels": ["ci"]}, "text": "make test", "cron": "30 2 * * *"},
+    {
+        "name": "weekly-update",
+        "target": {"agents": ["dependencies"]},
+        "text": "Update all dependencies.",
+        "cron": "0 6 * * mon",
+    },
+    {"name": "backup", "target": {"agents": ["backup-check"]}, "text": "restic backup /srv", "cron": "0 */6 * * *"},
+    {
+        "name": "ranking",
+        "target": {"agents": ["search-compare"]},
+        "text": "Compare the rankings.",
+        "cron": "15 7 * * 1-5",
+        "time_zone": "Europe/Berlin",
+    },
+]
 
 
 class Demo:
-    """The running control center, and the command line of its first operator."""
+    """The running control center, its operators, and what they send."""
 
     def __init__(self, folder: Path, center: ControlCenter) -> None:
         self.url = center.address
         self.email, self.password = re.findall(r"(?:Sign in with|and password) +(\S+)", center.output)
         self._folder = folder
-        self._environment = clean_environment(
-            ONSEMBL_SERVER=self.url, ONSEMBL_TOKEN=self._access_token(), ONSEMBL_KEYRING="off"
-        )
+        self._environment = clean_environment()
+        self.database_url = EmbeddedPostgres(folder / "data").url()
+        self._http = httpx.Client(base_url=self.url, timeout=SECONDS)
+        self.operators = [self._signed_in(self.email), *(self._added(email) for email in OPERATORS)]
+        """The headers of the admin and of the others."""
 
-    def _access_token(self) -> str:
-        with httpx.Client(base_url=self.url, timeout=SECONDS) as http:
-            answer = http.post(
-                "/auth/v1/token?grant_type=password",
-                json={"email": self.email, "password": self.password},
-                headers={"apikey": http.get("/config.json").json()["supabase_key"]},
-            )
-            return answer.raise_for_status().json()["access_token"]
+    def _added(self, email: str) -> dict[str, str]:
+        environment = self._environment | {"ONSEMBL_OPERATOR_PASSWORD": self.password}
+        command = [*COMMAND, "operator", "add", email, "--data-dir", str(self._folder / "data")]
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        return self._signed_in(email)
 
-    def onsembl(self, *arguments: str, stdin: str = "", **environment: str) -> str:
-        """Runs `onsembl`; returns its output. Its exit code may be that of an agent's command."""
-        command = [*COMMAND, *arguments]
-        result = subprocess.run(
-            command, env=self._environment | environment, input=stdin, capture_output=True, text=True, check=False
-        )
-        assert "Error" not in result.stderr, result.stderr
-        return result.stdout
+    def _signed_in(self, email: str) -> dict[str, str]:
+        key = self._http.get("/config.json").json()["supabase_key"]
+        account = {"email": email, "password": self.password}
+        answer = self._http.post("/auth/v1/token?grant_type=password", json=account, headers={"apikey": key})
+        return bearer(answer.raise_for_status().json()["access_token"])
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        answer = self._http.request(method, path, json=body, headers=self.operators[0])
+        assert answer.is_success, f"{path}: {answer.text}"
+        return answer.json()
 
     def enrol(self, name: str, kind: str = "shell") -> None:
         """Enrols an agent, which stays offline."""
-        token = json.loads(self.onsembl("enrolment-tokens", "create", "--name-pattern", name, "--json"))["token"]
-        where = ("--server", self.url, "--state-dir", f"{self._folder}/agents")
-        self.onsembl("agent", "enrol", "--name", name, "--kind", kind, *where, ONSEMBL_ENROLMENT_TOKEN=token)
+        token = self._call("POST", "/v1/enrolment-tokens", {"name_pattern": name})["token"]
+        store.save(self._folder / "agents" / name, asyncio.run(enrol(self.url, token, name, AgentKind(kind))))
 
     @contextmanager
     def agent(self, name: str, kind: str = "shell") -> Generator[None]:
-        """Runs another agent until the block ends."""
+        """Runs an agent of this project until the block ends."""
         self.enrol(name, kind)
         programs, work = self._folder / "programs", self._folder / "work" / name
         programs.mkdir(exist_ok=True)
@@ -188,55 +191,53 @@ class Demo:
             process.terminate()
             process.wait(SECONDS)
 
+    def send(self, name: str, text: str, *, wait: bool = False) -> None:
+        """Sends a command, and with `wait` waits for its end; requests that it makes are denied."""
+        agents = self._call("GET", "/v1/agents")["agents"]
+        agent = next(agent["id"] for agent in agents if agent["name"] == name)
+        command = self._call("POST", f"/v1/agents/{agent}/commands", {"text": text})
+        deadline = time.monotonic() + SECONDS
+        while wait and command["ended_at"] is None:
+            assert time.monotonic() < deadline, f"{text} does not end"
+            time.sleep(0.1)
+            for request in self._call("GET", f"/v1/attention?agent_id={agent}")["requests"]:
+                denial = {"digest": request["digest"], "decision": {"decision": "deny", "reason": DENIAL}}
+                if request["state"] == "open":
+                    self._call("POST", f"/v1/attention/{request['id']}/answer", denial)
+            command = self._call("GET", f"/v1/commands/{command['id']}")
+
     def fill(self) -> None:
         """Adds ended commands in several states, a running one, two queued ones, a preset and schedules."""
         for text in ("make lint", "make release", "make test"):
-            self.onsembl("send", "--agent", AGENT, "--wait", text)
-        self.onsembl("send", "--agent", "docs-writer", "--wait", "make release")
-        self.onsembl("send", "--agent", "demo", "--wait", "ls -la")
-        self.onsembl("presets", "save", "Upgrade", "-", stdin=json.dumps(PRESET))
-        nightly = ("--cron", "30 2 * * *", "--text", "make test")
-        self.onsembl("schedules", "add", "nightly-tests", "--agent", AGENT, *nightly)
-        weekly = ("--cron", "0 6 * * mon", "--preset", "Upgrade", "--set", "package=httpx")
-        self.onsembl("schedules", "add", "weekly-update", "--agent", "docs-writer", *weekly)
-        self.onsembl("send", "--agent", CODING_AGENT, "--wait", PROMPT)
+            self.send(AGENT, text, wait=True)
+        self.send(CODING_AGENT, PROMPT, wait=True)
         for text in ("make watch", "make release", "make test"):
-            self.onsembl("send", "--agent", AGENT, text)
-
-    def ask(self) -> None:
-        """Adds requests that wait for a person: a command line, a change of a file, a question and a plan."""
-        with psycopg.connect(EmbeddedPostgres(self._folder / "data").url(), autocommit=True) as conn:
-            for minutes, (title, body) in enumerate(reversed(REQUESTS.items()), 3):
-                conn.execute(
-                    """insert into onsembl.attention (id, agent_id, command_id, kind, title, body, digest, asked_at)
-                    select gen_random_uuid(), agents.id, commands.id, %s, %s, %s, repeat('0', 64),
-                        now() - make_interval(mins => %s)
-                    from onsembl.agents join onsembl.commands on commands.agent_id = agents.id
-                    where agents.name = 'docs-writer' limit 1""",
-                    [body.__struct_config__.tag, title, msgspec.json.encode(body).decode(), minutes],
-                )
+            self.send(AGENT, text)
+        self._call("PUT", "/v1/presets/Upgrade", PRESET)
+        for schedule in SCHEDULES:
+            self._call("POST", "/v1/schedules", schedule)
 
     def rename_hosts(self) -> None:
         """Replaces the name and system of this machine, which the pictures must not show."""
-        with psycopg.connect(EmbeddedPostgres(self._folder / "data").url(), autocommit=True) as conn:
+        with psycopg.connect(self.database_url, autocommit=True) as conn:
             for name, host in HOSTS.items():
                 conn.execute(
-                    "update onsembl.agents set host = %s, platform = %s where name = %s", [host, PLATFORM, name]
+                    "update onsembl.agents set host = %s, platform = %s, labels = %s where name = %s",
+                    [host, PLATFORM, LABELS[name], name],
                 )
 
 
 @contextmanager
 def demo() -> Generator[Demo]:
     """A control center with agents online and offline, and with ended, running and queued commands."""
-    with data_folder() as folder, ControlCenter(folder / "data", "--demo") as center, ExitStack() as stack:
+    with data_folder() as folder, ControlCenter(folder / "data") as center, ExitStack() as stack:
         made = Demo(folder, center.ready())
-        for name in (AGENT, "docs-writer"):
-            stack.enter_context(made.agent(name))
+        stack.enter_context(pictured_fleet(made.url, made.operators, made.database_url))
+        stack.enter_context(made.agent(AGENT))
         stack.enter_context(made.agent(CODING_AGENT, "claude"))
         made.enrol("laptop")
         made.fill()
         made.rename_hosts()
-        made.ask()
         yield made
 
 
@@ -256,6 +257,10 @@ def show(page: Page, url: str, name: str) -> None:
     elif name == "fleet":
         expect(page.locator(ATTACHED)).to_be_visible()
         page.wait_for_function("() => window.onsembl.terminal.text().includes('Watching')")
+    elif name == "waiting":
+        expect(page.locator(ATTACHED)).to_be_visible()
+        page.wait_for_function("() => window.onsembl.terminal.text().includes('rounded lines')")
+        expect(page.locator("[data-request][data-ready]").first).to_be_visible()
     elif name == "turn":
         page.get_by_role("button", name="Turn", exact=True).click()
         steps = page.get_by_role("region", name="Turn")
@@ -264,6 +269,7 @@ def show(page: Page, url: str, name: str) -> None:
         expect(steps.get_by_text("1 failed, 14 passed")).to_be_visible()
         page.locator(".seen").evaluate("(seen) => seen.scrollTo(0, 0)")
     elif name == "wall":
+        expect(page.locator('[data-tile][data-link="attached"]')).to_have_count(12)
         page.wait_for_function("(name) => window.onsembl.tile(name).includes('Watching')", arg=AGENT)
     elif name == "stream":
         expect(page.locator("[data-line]").filter(has_text="214 passed").first).to_be_visible()
@@ -277,13 +283,13 @@ def show(page: Page, url: str, name: str) -> None:
     page.evaluate("() => document.fonts.ready.then(() => true)")
 
 
-def take(browser: Browser, demo: Demo, theme: Theme, names: Iterable[str], folder: Path, scale: int) -> None:
-    """Saves the pictures of one theme."""
-    width, height = SIZE
+def take(browser: Browser, demo: Demo, view: str, names: Iterable[str], folder: Path, scale: int) -> None:
+    """Saves the pictures of one view."""
+    window = VIEWS[view]
     page = browser.new_page(
-        viewport={"width": width, "height": height},
+        viewport={"width": window.width, "height": window.height},
         device_scale_factor=scale,
-        color_scheme=theme,
+        color_scheme=window.theme,
         reduced_motion="reduce",
         locale="en-GB",
         timezone_id="UTC",
@@ -295,17 +301,21 @@ def take(browser: Browser, demo: Demo, theme: Theme, names: Iterable[str], folde
             sign_in(page, demo.email, demo.password)
             signed_in = True
         show(page, demo.url, name)
-        path = folder / f"{name}-{theme}.png"
+        path = folder / f"{name}-{view}.png"
         page.screenshot(path=path, animations="disabled", caret="hide")
         print(path, flush=True)
     page.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="./dev screenshots", description="Pictures of the pages, dark and light.")
+    parser = argparse.ArgumentParser(
+        prog="./dev screenshots", description="Pictures of the pages, on a desk (dark and light), a laptop and a phone."
+    )
     parser.add_argument("folder", type=Path, help="where the PNGs go")
     parser.add_argument("--only", nargs="+", choices=PAGES, default=list(PAGES), help="these pages")
+    parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS), help="these views")
     parser.add_argument("--scale", type=int, default=SCALE, help=f"pixels for each of the page's; {SCALE} if not given")
+    parser.add_argument("--hold", action="store_true", help="then keep the fleet until Ctrl-C, and say where it is")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -313,10 +323,13 @@ def main() -> None:
     with demo() as filled, sync_playwright() as playwright:
         path = chromium_path(playwright.chromium.executable_path)
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        for theme in THEMES:
-            take(browser, filled, theme, options.only, options.folder, options.scale)
+        for view in options.views:
+            take(browser, filled, view, options.only, options.folder, options.scale)
         browser.close()
-    print(f"{len(THEMES) * len(options.only)} pictures in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        print(f"{len(options.views) * len(options.only)} pictures in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        if options.hold:
+            print(f"{filled.url} for {filled.email} with {filled.password}", flush=True)
+            signal.sigwait([signal.SIGINT])
 
 
 if __name__ == "__main__":
