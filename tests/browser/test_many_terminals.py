@@ -124,3 +124,36 @@ async def test_the_wall_and_the_stream_show_many_agents(center: Api, visit, subt
             await page.get_by_role("button", name="Pause").click()
             await expect(page.locator("[data-line]").filter(has_text="while paused")).to_be_visible()
             assert (await call_api(operator, "GET", "/v1/agents"))["agents"][3]["status"] == "online"
+
+
+@pytest.mark.no_worker
+async def test_the_terminals_that_were_shown_last_are_kept(center: Api, visit) -> None:
+    """Shown again, a terminal has its lines without the server's help, and then what came meanwhile, once. Eight are
+    kept besides the shown one."""
+    names = [f"agent-{number}" for number in range(10)]
+    async with AsyncExitStack() as stack:
+        sockets = {}
+        for name in names:
+            sockets[name] = await stack.enter_async_context(center.agent_socket(await center.enrol(name)))
+            await sockets[name].send(json.dumps(HELLO))
+            await next_message(sockets[name], "welcome")
+            await sockets[name].send(encode_output(0, f"before {name}".encode()))
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back((await center.operator()).email, f"/#/agents/{names[0]}")
+        await visitor.sees(f"before {names[0]}")
+        await page.locator('[data-agent="agent-1"]').click()
+        await visitor.sees("before agent-1")
+        await sockets[names[0]].send(encode_output(len("before agent-0"), b", and meanwhile"))
+        await page.locator('[data-agent="agent-0"]').click()
+        await visitor.sees("before agent-0, and meanwhile")
+        assert (await visitor.terminal()).count("before") == 1
+        for name in names[1:]:
+            await page.locator(f'[data-agent="{name}"]').click()
+            await visitor.sees(f"before {name}")
+        await page.route_web_socket(re.compile("/terminal$"), lambda _: None)  # from now on, the server is silent
+        await page.locator('[data-agent="agent-1"]').click()
+        await visitor.sees("before agent-1")
+        await page.locator('[data-agent="agent-0"]').click()
+        await expect(page.locator('.host[data-link="connecting"] .xterm')).to_have_count(1)
+        assert (await visitor.terminal()).strip() == ""

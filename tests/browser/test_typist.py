@@ -206,7 +206,7 @@ async def test_only_the_window_that_types_sets_the_size(center: Api, visit, tmp_
         await small.page.set_viewport_size({"width": 420, "height": 380})
         await expect(small.page.locator(".size")).to_have_text(large_size)
         await small.page.wait_for_function(SEES_THE_CURSOR)
-        assert await small.page.evaluate("() => document.querySelector('.host').scrollTop") > 0
+        assert await small.page.evaluate("() => document.querySelector('.emulator').scrollTop") > 0
         await large.send("true")
         await expect(large.page.locator(".size")).to_have_text(large_size)
 

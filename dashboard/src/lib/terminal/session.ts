@@ -57,19 +57,24 @@ export class TerminalSession {
   readonly #observer: ResizeObserver;
   #streamId: string | null = null;
   #mine = false;
+  /** No pane shows the terminal: it is not connected. */
+  #away = false;
   /** The person has chosen a size below the floor: it stays until this window gets control again. */
   #fitted = false;
   #resizeTimer: ReturnType<typeof setTimeout> | undefined;
   #ctrlUsed: (() => void) | null = null;
 
+  readonly #host: HTMLElement;
+
   constructor(host: HTMLElement, options: SessionOptions) {
+    this.#host = host;
     this.#options = options;
     this.screen = new Screen(host, { ...options, onWidth: () => this.#propose(0) });
     this.#flow = new Flow((data, drawn) => this.#write(data, drawn), {
       overflowed: () => this.#socket.pause(),
       drained: () => {
         this.#flow.restart();
-        this.#socket.resume(this.#flow.place);
+        if (!this.#away) this.#socket.resume(this.#flow.place);
       },
     });
     this.#socket = new TerminalSocket({
@@ -98,9 +103,41 @@ export class TerminalSession {
       },
     });
     this.#observer = new ResizeObserver(() => this.#propose(RESIZE_MS));
-    this.#observer.observe(host);
+    this.#listen();
+  }
+
+  #listen(): void {
+    this.#observer.observe(this.#host);
     addEventListener("focus", this.#focused);
     addEventListener("online", this.retry);
+  }
+
+  #deafen(): void {
+    clearTimeout(this.#resizeTimer);
+    removeEventListener("focus", this.#focused);
+    removeEventListener("online", this.retry);
+    this.#observer.disconnect();
+  }
+
+  /** Leaves the stream and gives up control, until `enter`; the emulator keeps its lines. */
+  leave(): void {
+    this.#away = true;
+    this.#deafen();
+    this.#ctrlUsed = null;
+    if (this.#mine) this.release();
+    this.#socket.typist.forget();
+    this.#socket.pause();
+    this.#flow.restart();
+    this.#controlled(NOBODY);
+  }
+
+  /** Goes on with the stream, at the first byte that the emulator lacks. */
+  enter(): void {
+    this.#away = false;
+    this.#listen();
+    this.#socket.resume(this.#flow.place);
+    this.#socket.retry(); // where it was stopped
+    this.screen.entered();
   }
 
   /** The place of the next byte for the screen. */
@@ -172,10 +209,7 @@ export class TerminalSession {
   }
 
   close(): void {
-    clearTimeout(this.#resizeTimer);
-    removeEventListener("focus", this.#focused);
-    removeEventListener("online", this.retry);
-    this.#observer.disconnect();
+    this.#deafen();
     this.#socket.close();
     this.#flow.abandon();
     this.screen.dispose();

@@ -138,7 +138,7 @@ export class Screen {
   set typed(typed: ((text: string) => void) | null) {
     this.#typed = typed;
     this.#terminal.options.disableStdin = typed === null;
-    this.#terminal.options.cursorBlink = typed !== null;
+    this.#terminal.options.cursorBlink = typed !== null && !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.#host.toggleAttribute("data-typing", typed !== null);
     if (typed !== null) this.#terminal.focus();
   }
@@ -312,6 +312,12 @@ export class Screen {
       if (!(error instanceof SyntaxError)) throw error;
       this.#options.onMatches({ index: -1, count: 0 }); // the regular expression is incomplete
     }
+  }
+
+  /** The element is in the document again: what scrolls there has lost its place. */
+  entered(): void {
+    this.#terminal.scrollToBottom();
+    this.#terminal.refresh(0, this.#terminal.rows - 1);
   }
 
   endSearch(): void {

@@ -57,6 +57,15 @@ describe("a typist", () => {
     expect(typist.answered(typed(2))).toEqual([]);
   });
 
+  it("types nothing later of what was not answered when the person left", () => {
+    const typist = new Typist();
+    typist.type(PASTE);
+    typist.forget();
+    expect(typist.unanswered).toEqual([]);
+    expect(typist.answered(typed(1))).toEqual([]);
+    expect(sent(typist.type("b"))).toEqual([[2, "b"]]);
+  });
+
   it("splits between characters", () => {
     const text = "x".repeat(PART - 1) + "😀".repeat(3) + "end";
     const typist = new Typist();

@@ -48,6 +48,12 @@ export class Typist {
     return this.#release();
   }
 
+  /** Drops everything that was not answered: the person has left, and nothing is typed later. */
+  forget(): void {
+    this.#unanswered = [];
+    this.#held = [];
+  }
+
   #release(): Keys[] {
     const released: Keys[] = [];
     for (let part = this.#held[0]; part !== undefined; part = this.#held[0]) {
