@@ -18,10 +18,25 @@ from onsembl.sql.database import connect
 
 SIZES = ((1440, 900, "dark"), (1024, 768, "light"), (390, 844, "dark"))
 """Width, height and theme: the colours of both themes are tested without two runs of everything."""
-PAGES = ("inbox", "history", "presets", "schedules", "recordings", "statistics", "audit", "access", "approve", "alerts")
+PAGES = (
+    "wall",
+    "stream",
+    "inbox",
+    "history",
+    "presets",
+    "schedules",
+    "recordings",
+    "statistics",
+    "audit",
+    "access",
+    "approve",
+    "alerts",
+)
 HOSTILE = "x \x1b]0;owned\x07\x1b[2J \u202egro.kcatta\u202c \u200b"
 EMOJI = ("\U0001f469\u200d\U0001f4bb", "\u2764\ufe0f", "\U0001f1e9\U0001f1ea", "\U0001fae8")
 READ = dict.fromkeys(PAGES, r"\\u202e") | {
+    "wall": "one",
+    "stream": "shown-2",
     "recordings": "MiB|KiB|bytes",
     "statistics": "Agents connected",
     "access": "ada@|example",

@@ -26,6 +26,8 @@ READS = "read -p 'Overwrite? ' reply; echo it-is-$reply; exec sleep 1000"
 GUESS = "The program is silent and reads its terminal."
 DESK: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+CUT_OFF = """() => [...document.querySelectorAll("[data-request] pre")]
+    .filter((pre) => pre.scrollHeight > pre.clientHeight + 1).map((pre) => pre.textContent)"""
 
 
 @pytest.mark.seconds(5)
@@ -109,5 +111,9 @@ async def test_a_request_for_admins_is_shown_to_an_operator(center: Api, visit) 
         await page.keyboard.press("y")
 
         await decider.page.get_by_role("button", name="Turn", exact=True).click()
-        await decider.page.locator("[data-ready]").get_by_role("button", name="Allow").first.click()
+        await decider.page.set_viewport_size({"width": 1024, "height": 600})
+        allow = decider.page.locator("[data-ready]").get_by_role("button", name="Allow").first
+        await expect(allow).to_be_in_viewport()
+        assert await decider.page.evaluate(CUT_OFF) == []  # what is allowed can be read, also in a low window
+        await allow.click()
         await expect(card.get_by_role("status")).to_contain_text(f"Allowed by {other.email}.")

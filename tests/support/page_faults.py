@@ -1,4 +1,5 @@
-"""Faults of a view of the page: of accessibility, hidden characters, parts outside of the window or over others."""
+"""Faults of a view of the page: of accessibility, hidden characters, parts outside of the window or over others, and
+motion where none is wanted."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ OUTSIDE = """() => [...document.querySelectorAll("header *, .bar *, .control *, 
     .filter((element) => {
         const { left, right, width, height } = element.getBoundingClientRect();
         const seen = width > 1 && height > 1 && getComputedStyle(element).visibility !== "hidden";
-        return seen && element.closest(".unseen, .keys") === null && (right > innerWidth + 1 || left < -1);
+        return seen && element.closest(".unseen, .keys, .labels") === null && (right > innerWidth + 1 || left < -1);
     }).map((element) => `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 40)}`)"""
 OVERLAPPING = """() => {
     const clipped = (element) =>
@@ -46,16 +47,21 @@ OVERLAPPING = """() => {
     const over = (a, b) =>
         a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
         && !a.element.contains(b.element) && !b.element.contains(a.element)
+        && a.element.closest(".labels") === null && b.element.closest(".labels") === null  // a strip that scrolls
         && a.element.closest("dialog") === b.element.closest("dialog");  // a dialog lies over everything else
     const name = ({ element }) => `${element.tagName} ${element.textContent.trim().slice(0, 20)}`;
     const pairs = parts.flatMap((a, i) => parts.slice(i + 1).filter((b) => over(a, b)).map((b) => [a, b]));
     return pairs.map(([a, b]) => `${name(a)} over ${name(b)}`);
 }"""
 
+MOVING = """() => matchMedia("(prefers-reduced-motion: reduce)").matches
+    ? document.getAnimations().map(({ effect, animationName }) => `${effect.target.className} moves: ${animationName}`)
+    : []"""
+
 
 async def faults(page: Page, view: str) -> list[str]:
     """What is wrong with the view that the page shows."""
     found: list[str] = []
-    for script in (VIOLATIONS, HIDDEN, OUTSIDE, OVERLAPPING):
+    for script in (VIOLATIONS, HIDDEN, OUTSIDE, OVERLAPPING, MOVING):
         found += await page.evaluate(script)
     return [f"{view}: {fault}" for fault in found]

@@ -78,7 +78,7 @@ function colourOf(value: number, isPalette: boolean, theme: ITheme): string {
   return isPalette ? paletteColour(value, theme) : rgb(value >> 16, (value >> 8) & 255, value & 255);
 }
 
-/** The font size at which all columns fit, and the rows that are seen then: at least the cursor's. */
+/** The font size at which all columns fit, or that can just be read, and the rows that are seen then: at least the cursor's. */
 export function placed(
   tile: { width: number; height: number },
   screen: { columns: number; rows: number; cursorRow: number },
@@ -91,5 +91,6 @@ export function placed(
   return { fontSize, first, visible };
 }
 
-const LEAST_PX = 5;
+/** Below it nobody reads anything: the columns that do not fit are left out. */
+const LEAST_PX = 7;
 const MOST_PX = 13;

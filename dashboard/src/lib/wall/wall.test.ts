@@ -37,12 +37,12 @@ describe("a line of a tile", () => {
   });
 });
 
-test("a tile shows all columns, and the cursor's row where not all rows fit", () => {
+test("a tile shows all columns that can be read, and the cursor's row where not all rows fit", () => {
   const cell = { width: 0.6, height: 1.2 };
   expect(placed({ width: 720, height: 600 }, { columns: 120, rows: 32, cursorRow: 0 }, cell)).toEqual({ fontSize: 10, first: 0, visible: 32 });
   expect(placed({ width: 720, height: 120 }, { columns: 120, rows: 32, cursorRow: 31 }, cell)).toEqual({ fontSize: 10, first: 22, visible: 10 });
   expect(placed({ width: 720, height: 120 }, { columns: 120, rows: 32, cursorRow: 12 }, cell)).toEqual({ fontSize: 10, first: 3, visible: 10 });
-  expect(placed({ width: 10, height: 1 }, { columns: 500, rows: 4, cursorRow: 2 }, cell)).toEqual({ fontSize: 5, first: 2, visible: 1 });
+  expect(placed({ width: 10, height: 1 }, { columns: 500, rows: 4, cursorRow: 2 }, cell)).toEqual({ fontSize: 7, first: 2, visible: 1 });
 });
 
 test("the wall has pages, and a layout whatever the address says", () => {
