@@ -21,6 +21,10 @@ def at_most(figure: str, bound: float) -> Target:
     return Target(figure, f"≤ {bound:g}", lambda ours, _: ours[figure] <= bound)
 
 
+def at_least(figure: str, bound: float) -> Target:
+    return Target(figure, f"≥ {bound:g}", lambda ours, _: ours[figure] >= bound)
+
+
 def at_most_times(figure: str, other: str, factor: float) -> Target:
     """A bound relative to another value of Onsembl's own."""
     return Target(figure, f"≤ {factor:g} × {other}", lambda ours, _: ours[figure] <= factor * ours[other])
