@@ -21,6 +21,7 @@ from onsembl.api.auth.accounts import Accounts, builtin_look, hosted_look
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
+from onsembl.api.auth.instance_tokens import InstanceTokens
 from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import RateLimiter
@@ -49,6 +50,8 @@ from onsembl.api.http.url_check import TextUrls
 from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.drain import Drain
 from onsembl.api.instances.instance import Instance
+from onsembl.api.instances.relay_socket import relay_socket
+from onsembl.api.instances.relays import Relays
 from onsembl.api.metrics import Metrics
 from onsembl.api.release_wheel import ReleaseWheel, installed_release
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
@@ -65,6 +68,7 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.fleet.commands import SendError
 from onsembl.fleet.listener import Listener
+from onsembl.protocol.relay_messages import RELAY_PATH
 from onsembl.realtime.builtin import BuiltinSupabase
 from onsembl.realtime.channels.proxy import RealtimeProxy
 from onsembl.realtime.operators import OperatorDirectory
@@ -136,6 +140,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         *DEVICE_ROUTES,
         *(route for endpoint in ENDPOINTS for route in endpoint.routes()),
         WebSocketRoute("/v1/agent", agent_socket),
+        WebSocketRoute("/v1/agents/{agent_id:uuid}/connection", agent_socket),
+        WebSocketRoute(RELAY_PATH, relay_socket),
         WebSocketRoute("/v1/agents/{agent_id:uuid}/terminal", terminal_socket),
         *(builtin.routes if builtin is not None else []),
         *page_routes(settings.dashboard),
@@ -264,13 +270,19 @@ async def _start(
     stack.push_async_callback(unreadable.write)
     state = DatabaseState(pool, settings.database_limit)
     presence = AgentPresence(pool, instance_id, reports)
+    affinity = Affinity(pool, settings.address, settings.instance_dead_after)
+    instance_tokens = InstanceTokens(agent_keys, instance_id)
+    relays = Relays(affinity, instance_tokens, settings.public_url, settings.ring_bytes)
+    stack.push_async_callback(relays.stop)
     services = Services(
         settings=settings,
         pool=pool,
         hub=hub,
-        affinity=Affinity(pool, settings.address, settings.instance_dead_after),
         presence=presence,
         drain=Drain(hub, presence, database.heartbeat, settings.address, settings.instance_dead_after),
+        affinity=affinity,
+        relays=relays,
+        instance_tokens=instance_tokens,
         reports=reports,
         agent_keys=agent_keys,
         agent_tokens=agent_tokens,

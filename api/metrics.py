@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from psycopg.rows import DictRow
 
 from onsembl.api.database_state import DatabaseState
+from onsembl.api.instances.relays import Relays
 from onsembl.api.terminals.hub import Hub
 from onsembl.fleet.activities import ActivityFigures
 from onsembl.protocol.activity import AgentActivity
@@ -137,6 +138,7 @@ class StateMetrics(Collector):
 
     hub: Hub
     database: DatabaseState
+    relays: Relays
 
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus-client for each reading."""
@@ -147,6 +149,18 @@ class StateMetrics(Collector):
         yield CounterMetricFamily("onsembl_terminal_bytes", "Bytes of output that agents sent.", hub.received)
         yield CounterMetricFamily("onsembl_deliveries", "Frames of output that were sent to viewers.", hub.delivered)
         yield _gauge("onsembl_ring_bytes", "Bytes of output in memory for viewers.", hub.held_bytes)
+        relays = self.relays
+        yield _gauge(
+            "onsembl_relay_connections", "Connections to instances that relay to this one.", relays.connections
+        )
+        text = "Terminals that this instance relays from other instances."
+        yield _gauge("onsembl_relayed_streams", text, len(relays.terminals))
+        text = "Terminals that this instance sends to others: one for each that relays it."
+        yield _gauge("onsembl_relay_streams_sent", text, len(relays.served))
+        text = "Bytes of output that came from other instances."
+        yield CounterMetricFamily("onsembl_relay_received_bytes", text, relays.received)
+        text = "Bytes of output that were sent to other instances."
+        yield CounterMetricFamily("onsembl_relay_sent_bytes", text, relays.sent)
         yield _gauge("onsembl_archive_lag_bytes", "Bytes that are not archived yet.", hub.archiver.budget.used)
         yield _gauge("onsembl_archive_away", "1 while the archive cannot be written.", hub.archiver.unavailable)
         if self.database.size is not None:

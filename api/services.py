@@ -11,6 +11,7 @@ from onsembl.api.auth.accounts import Accounts, disabled
 from onsembl.api.auth.agent_keys import AgentKeys
 from onsembl.api.auth.agent_tokens import AgentTokens
 from onsembl.api.auth.device_flow import DeviceFlow
+from onsembl.api.auth.instance_tokens import InstanceTokens
 from onsembl.api.auth.operator import Operator
 from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import RateLimiter
@@ -22,6 +23,7 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.drain import Drain
+from onsembl.api.instances.relays import Relays
 from onsembl.api.metrics import Metrics, RealtimeMetrics, StateMetrics
 from onsembl.api.release_wheel import ReleaseWheel
 from onsembl.api.settings import Settings
@@ -44,6 +46,8 @@ class Services:
     pool: Pool
     hub: Hub
     affinity: Affinity
+    relays: Relays
+    instance_tokens: InstanceTokens
     presence: AgentPresence
     drain: Drain
     reports: AgentReports
@@ -69,7 +73,7 @@ class Services:
     _forget_count: int = 0
 
     def __post_init__(self) -> None:
-        self.metrics.registry.register(StateMetrics(self.hub, self.database))
+        self.metrics.registry.register(StateMetrics(self.hub, self.database, self.relays))
         if self.builtin is not None and self.builtin.realtime is not None:
             self.metrics.registry.register(RealtimeMetrics(self.builtin.realtime))
 

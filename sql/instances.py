@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from uuid import UUID
 
-from onsembl.protocol.ids import AgentId, InstanceId
+from onsembl.protocol.ids import AgentId, Epoch, InstanceId
 from onsembl.sql.database import Connection
 
 
@@ -71,18 +72,30 @@ async def lock_silent(conn: Connection, numbers: Mapping[InstanceId, str]) -> li
     return [InstanceId(row["id"]) for row in await cursor.fetchall()]
 
 
-async def address_of_agent(conn: Connection, agent_id: AgentId, dead_after: float) -> str | None:
-    """The address of the instance that holds the agent's connection; None when no living instance does.
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The instance that holds an agent's connection, and the epoch of this connection."""
+
+    instance_id: InstanceId
+    address: str
+    epoch: Epoch
+
+
+async def owners(conn: Connection, agent_ids: Collection[AgentId], dead_after: float) -> dict[AgentId, Owner]:
+    """The instances that hold the connections of these agents; an agent that no living instance holds is left out.
 
     An instance is living if it has written a heartbeat within `dead_after` seconds.
     """
     cursor = await conn.execute(
-        """select address from agents join instances on instances.id = agents.instance_id
-           where agents.id = %s and status = 'online' and heartbeat_at > now() - make_interval(secs => %s)""",
-        [agent_id, dead_after],
+        """select agents.id, instance_id, address, epoch
+           from agents join instances on instances.id = agents.instance_id
+           where agents.id = any(%s) and status = 'online' and heartbeat_at > now() - make_interval(secs => %s)""",
+        [list(agent_ids), dead_after],
     )
-    row = await cursor.fetchone()
-    return row["address"] if row is not None else None
+    return {
+        AgentId(row["id"]): Owner(InstanceId(row["instance_id"]), row["address"], Epoch(row["epoch"]))
+        for row in await cursor.fetchall()
+    }
 
 
 async def addresses(conn: Connection, dead_after: float) -> list[str]:

@@ -53,7 +53,13 @@ BYTE_PATH = (
     "agent/process/process.py",
     "agent/terminal.py",
     "api/terminals/terminal.py",
+    "api/terminals/viewed_terminal.py",
     "api/terminals/viewer.py",
+    "api/instances/relay_connection.py",
+    "api/instances/relay_socket.py",
+    "api/instances/relayed_terminal.py",
+    "protocol/relay_messages.py",
+    "protocol/relay_streams.py",
     "protocol/ring.py",
     "protocol/stream.py",
 )

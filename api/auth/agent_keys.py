@@ -6,7 +6,9 @@ import asyncio
 import math
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import jwt
@@ -74,7 +76,7 @@ class AgentKeys:
         async with self._reading:
             await self._read()
 
-    async def _read_again(self) -> None:
+    async def read_again(self) -> None:
         """Read the keys, unless they were read less than `RELOAD_SECONDS` before this call, or while it waited."""
         asked = time.monotonic()
         async with self._reading:
@@ -113,11 +115,17 @@ class AgentKeys:
         try:
             return self.verify(token)
         except UnknownKey:
-            await self._read_again()
+            await self.read_again()
             return self.verify(token)
 
     def verify(self, token: str) -> AgentIdentity:
         """The agent that the access token names, by the keys in memory. Raises Problem 401."""
+        kid, claims = self.claims(token, AUDIENCE)
+        return AgentIdentity(AgentId(UUID(claims["sub"])), kid, float(claims["iat"]), float(claims["exp"]))
+
+    def claims(self, token: str, audience: str, longest: float | None = None) -> tuple[str, Mapping[str, Any]]:
+        """The key and the claims of a token for this audience, with a UUID in `sub` and a lifetime of at most `longest`
+        seconds; without `longest`, of that of access tokens. Raises Problem 401."""
         try:
             kid = kid_of(token)
             if (key := self._verifying.get(kid)) is None:
@@ -126,11 +134,12 @@ class AgentKeys:
                 token,
                 key.public,
                 algorithms=[ALGORITHM],
-                audience=AUDIENCE,
+                audience=audience,
                 issuer=ISSUER,
                 options={"require": ["exp", "iat", "sub"]},
             )
-            identity = AgentIdentity(AgentId(UUID(claims["sub"])), kid, float(claims["iat"]), float(claims["exp"]))
+            UUID(claims["sub"])
+            lifetime = float(claims["exp"]) - float(claims["iat"])
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The access token has expired.") from error
         except (jwt.PyJWTError, ValueError) as error:
@@ -138,9 +147,9 @@ class AgentKeys:
         # Only a thief of a key signs with it after its end, or for longer than this server does.
         if not self.verifies(kid):
             raise unauthenticated("The access token was signed with a retired key.")
-        if identity.expires_at - identity.issued_at > key.token_seconds + ROUNDING_SECONDS:
+        if lifetime > (key.token_seconds if longest is None else longest) + ROUNDING_SECONDS:
             raise unauthenticated("The access token has a longer lifetime than this server gives.")
-        return identity
+        return kid, claims
 
     def verifies(self, kid: str) -> bool:
         """Whether tokens that were signed with this key are still accepted."""
@@ -149,16 +158,20 @@ class AgentKeys:
 
     def sign(self, agent_id: AgentId) -> str:
         """A new access token of this agent. `load` must have been called before."""
+        return self.sign_for(AUDIENCE, agent_id, self.access_seconds)
+
+    def sign_for(self, audience: str, subject: UUID, seconds: float) -> str:
+        """A new token for this audience that lives so many seconds. `load` must have been called before."""
         assert self._signing is not None, "load() must be called first"
         kid, key = self._signing
         now = time.time()
         claims = {
             "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": str(agent_id),
+            "aud": audience,
+            "sub": str(subject),
             "iat": now,  # to the microsecond, so that tokens issued before a moment can be rejected
             # A whole second, rounded up: the token lives at least as long as the agent is told.
-            "exp": math.ceil(now + self.access_seconds),
+            "exp": math.ceil(now + seconds),
             "jti": secrets.token_hex(8),
         }
         return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": kid})

@@ -3,14 +3,14 @@
 On Fly an instance that is asked for another one's terminal answers the request, before the WebSocket is accepted, with
 the header `fly-replay`: Fly's proxy then repeats the request at that machine
 (https://fly.io/docs/networking/dynamic-request-routing/). A request that was repeated once is served where it arrives.
-Elsewhere the viewer's connection is closed, and it connects again until the proxy in front has chosen the right one.
+Where it cannot be repeated, the instance relays the terminal (`relays.py`).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.responses import PlainTextResponse, Response
 
@@ -18,6 +18,7 @@ from onsembl.protocol.affinity import KeptMachines, machine_of, preferred
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import instances
 from onsembl.sql.database import DATABASE_ERRORS, Pool
+from onsembl.sql.instances import Owner
 
 logger = logging.getLogger(__name__)
 
@@ -56,21 +57,22 @@ class Affinity:
 
     async def _find(self, agent_id: AgentId) -> str | None:
         async with self._pool.connection() as conn:
-            owner = await instances.address_of_agent(conn, agent_id, self._dead_after)
+            owner = (await instances.owners(conn, [agent_id], self._dead_after)).get(agent_id)
             if owner is not None:
-                return machine_of(owner)
+                return machine_of(owner.address)
             alive = await instances.addresses(conn, self._dead_after)
         machines = {machine for address in alive if (machine := machine_of(address)) is not None}
         return preferred(machines, agent_id)
 
-    async def is_elsewhere(self, agent_id: AgentId) -> bool:
-        """Whether another living instance holds the agent's connection. Raises psycopg.Error or PoolTimeout.
+    async def elsewhere(self, agent_ids: Collection[AgentId]) -> dict[AgentId, Owner]:
+        """Which of these agents are connected to other living instances, and to which. Raises psycopg.Error or
+        PoolTimeout.
 
         An instance with the same address is one that ran here before.
         """
         async with self._pool.connection() as conn:
-            owner = await instances.address_of_agent(conn, agent_id, self._dead_after)
-        return owner is not None and owner != self._address
+            owners = await instances.owners(conn, agent_ids, self._dead_after)
+        return {agent_id: owner for agent_id, owner in owners.items() if owner.address != self._address}
 
     def forget(self, agent_id: AgentId | None = None) -> None:
         """Read the instance of an agent again, or of all: it has connected somewhere."""

@@ -83,6 +83,7 @@ class Instance:
                 found = await self._differences(self._hub.links)
                 for agent_id in {*found.superseded, *found.lost, *found.gone}:
                     await self._correct(agent_id)
+                await self._services.relays.check(self._hub.links)
                 self._start(self._hub.repeat_answers())
             except DATABASE_ERRORS as error:
                 logger.warning(
@@ -179,8 +180,10 @@ class Instance:
     def _agent_connected(self, connected: AgentConnected) -> None:
         agent_id = AgentId(connected.agent_id)
         self._services.affinity.forget(agent_id)
-        if connected.instance_id != self._id:
+        here = connected.instance_id == self._id
+        if not here:
             self._hub.release(agent_id, Epoch(connected.epoch))
+        self._services.relays.agent_connected(agent_id, Epoch(connected.epoch), here=here)
 
     async def _release_terminals(self) -> None:
         """Forget the terminals of the agents that have connected to other instances."""
@@ -189,6 +192,7 @@ class Instance:
             epochs = await agents.epochs_elsewhere(conn, self._id, list(self._hub.terminals))
         for agent_id, epoch in epochs.items():
             self._hub.release(agent_id, epoch)
+        await self._services.relays.check(self._hub.links)
 
     # Broadcasts
 

@@ -68,9 +68,9 @@ async def _look(call: Call[NoBody], agent: DictRow, path: str, rules: FileRules)
     if not agent["shows_files"]:
         raise Problem(409, f"{agent['name']} shows no files: it was not started with --files.")
     link = call.services.hub.links.get(AgentId(agent["id"]))
-    if link is None:
-        raise Problem(503, f"{agent['name']} is connected to another instance.", headers={"Retry-After": "2"})
     try:
+        if link is None:
+            return await call.services.relays.look(AgentId(agent["id"]), path, rules)
         return await call.services.hub.looks.look(link, path, rules)
     except AgentSilent as error:
         raise Problem(504, str(error)) from error

@@ -1,4 +1,7 @@
-"""The agents' WebSocket, `/v1/agent`: an agent authenticates before the upgrade, and then has one session."""
+"""The agents' WebSocket, `/v1/agent`: an agent authenticates before the upgrade, and then has one session.
+
+`/v1/agents/{id}/connection` is the same, for proxies that choose the instance by the path: agent and viewers meet.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,8 @@ from onsembl.api.terminals.sessions import (
     close_socket,
 )
 from onsembl.api.terminals.stream_resumption import held, resume
-from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import Size
 from onsembl.fleet.attention import refusal
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
@@ -125,6 +129,8 @@ async def _authenticate(websocket: WebSocket, services: Services) -> AgentIdenti
     except Problem:
         services.rate_limiter.record_invalid_token(address)
         raise
+    if websocket.path_params.get("agent_id", identity.id) != identity.id:
+        raise Problem(403, "The access token is another agent's.")
     services.rate_limiter.count_connection(address, identity.id)
     return identity
 

@@ -15,7 +15,7 @@ from onsembl.api.terminals.terminal import Terminal
 from onsembl.protocol.control import Client, Control, UnansweredKeys
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.keyboard_messages import KeysRejection
-from onsembl.protocol.messages import GrantControl, Keys, KeysTaken, Message, ReleaseControl, TakeControl
+from onsembl.protocol.messages import GrantControl, Keys, KeysTaken, Message, ReleaseControl, Resize, TakeControl
 from onsembl.protocol.states import Role
 from onsembl.sql import audit
 from onsembl.sql.audit import Actor
@@ -65,7 +65,7 @@ class ViewerControl:
         self._answers: deque[KeysTaken] = deque()
 
     @property
-    def may_resize(self) -> bool:
+    def _may_resize(self) -> bool:
         """Whether this viewer's window sets the terminal's size: it is the controller's, or an operator's while there
         is no controller."""
         control = self._terminal.control
@@ -226,6 +226,17 @@ class ViewerControl:
         ):
             return "not_in_control"
         return None if self._seen_agent else "offline"
+
+    async def resize(self, message: Resize) -> None:
+        """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no
+        controller. The sizes of other windows are ignored."""
+        link = self._hub.links.get(self.agent_id)
+        if link is not None and self._may_resize:
+            await link.send(message)
+
+    async def request_redraw(self) -> None:
+        """Have a full-screen program draw its screen again, since this viewer lacks the bytes that drew it."""
+        await self._hub.redraw(self.agent_id, self._terminal)
 
     def keys_answered(self, message: KeysTaken) -> None:
         """The agent has answered a keyboard message of this page: pass the answer on to the viewer."""

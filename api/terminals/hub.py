@@ -16,15 +16,25 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.looks import Looks
-from onsembl.api.terminals.sessions import ELSEWHERE
-from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import Size
 from onsembl.fleet.halt import halt_message
 from onsembl.protocol import request_ids
 from onsembl.protocol.attention_messages import Decision
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, CommandId, Epoch, OperatorId, StreamId
 from onsembl.protocol.limits import CommandLimits, sent
-from onsembl.protocol.messages import Answer, Cancel, Halt, HaltLifted, KeysTaken, Offer, ServerToAgentMessage, Steer
+from onsembl.protocol.messages import (
+    Answer,
+    Cancel,
+    Halt,
+    HaltLifted,
+    KeysTaken,
+    Offer,
+    Redraw,
+    ServerToAgentMessage,
+    Steer,
+)
 from onsembl.protocol.states import CommandState
 from onsembl.protocol.tool_rules import ToolRules
 from onsembl.protocol.turn_messages import TurnSettings
@@ -154,8 +164,6 @@ class Hub:
         del self.terminals[agent_id]
         self.received_before += terminal.received
         terminal.end()
-        for viewer in [viewer for viewer in self.viewers if viewer.agent_id == agent_id]:
-            viewer.close(CloseCode.ELSEWHERE, ELSEWHERE)
 
     def disconnect(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
         """Close the agent's connection, if it is here. It is removed at once, and reads no more frames."""
@@ -192,6 +200,14 @@ class Hub:
     def held_bytes(self) -> int:
         """Bytes of output that are in memory for viewers."""
         return sum(terminal.ring.end - terminal.ring.start for terminal in self.terminals.values())
+
+    async def redraw(self, agent_id: AgentId, terminal: Terminal) -> None:
+        """Have a full-screen program draw its screen again, since a viewer lacks the bytes that drew it."""
+        link = self.links.get(agent_id)
+        if link is not None:
+            await link.send(Redraw())
+        else:
+            terminal.redraw_due = True
 
     def keys_answered(self, message: KeysTaken) -> None:
         """Pass an agent's answer to a keyboard message on to the page that sent the message."""

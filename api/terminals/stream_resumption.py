@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 from onsembl.api.terminals.hub import Hub
 from onsembl.api.terminals.sessions import ConnectionRejected
-from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import Size, ViewedTerminal
 from onsembl.protocol.byte_times import ByteTimes, Marks
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, Epoch, StreamId
@@ -114,7 +115,7 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
             terminal.refilled = True
 
 
-async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
+async def read(pool: Pool, terminal: ViewedTerminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
     """Bytes of the terminal from `start` on, out of the archive or the backlog, and when they were received; empty when
     neither has them.
 
@@ -122,7 +123,7 @@ async def read(pool: Pool, terminal: Terminal, start: int, upto: int) -> tuple[b
     """
     assert terminal.stream_id is not None
     upto = min(upto, start + READ_BYTES)
-    if waiting := terminal.log.backlog.read(start, upto - start):
+    if waiting := terminal.unarchived(start, upto - start):
         return waiting, terminal.times
     parts: list[bytes] = []
     times = ByteTimes()

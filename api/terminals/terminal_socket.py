@@ -13,6 +13,8 @@ from onsembl.api.auth.accounts import RETRY_SECONDS
 from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem
+from onsembl.api.instances.relay_connection import RelayFailed
+from onsembl.api.instances.relayed_terminal import RelayedControl, RelayedTerminal
 from onsembl.api.notifier import Notifier
 from onsembl.api.services import Services
 from onsembl.api.terminals.control import ViewerControl
@@ -32,7 +34,8 @@ from onsembl.api.terminals.sessions import (
     rejection_by,
 )
 from onsembl.api.terminals.stream_resumption import read, refill
-from onsembl.api.terminals.terminal import Sample, Size, Terminal
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import Sample, Size, ViewedTerminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer, times_message
 from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
@@ -49,7 +52,6 @@ from onsembl.protocol.messages import (
     Message,
     Ping,
     Pong,
-    Redraw,
     ReleaseControl,
     Resize,
     TakeControl,
@@ -134,9 +136,9 @@ class ViewerSession:
         self._acted = False
         """Whether the operator has acted since the account was last checked."""
         self._acts = Notifier()
-        self._control: ViewerControl
+        self._control: ViewerControl | RelayedControl
         self._viewer: Viewer
-        self._terminal: Terminal
+        self._terminal: ViewedTerminal
         self._address = client_address(websocket)
         settings = services.settings
         self._heartbeat = Heartbeat(settings.heartbeat, settings.heartbeat_timeout, now=time.monotonic())
@@ -181,17 +183,20 @@ class ViewerSession:
         self._operator = await self._authorize(attach.access_token)
         self._token = attach.access_token
         terminal = await self._find_terminal()
-        await refill(self._services.pool, terminal)
-        self._control = ViewerControl(
-            self._services, self.agent_id, terminal, self._send, lambda: self._operator, self._address
-        )
+        if isinstance(terminal, RelayedTerminal):
+            self._control = RelayedControl(terminal, self._send, lambda: self._operator, self._address)
+        else:
+            await refill(self._services.pool, terminal)
+            self._control = ViewerControl(
+                self._services, self.agent_id, terminal, self._send, lambda: self._operator, self._address
+            )
         viewer = await self._place(terminal, attach)
         self._viewer, self._terminal = viewer, terminal
         terminal.subscribe(self)
         self._hub.viewers.add(self)
         self._control.connected(attach.client_id)
         if viewer.attached.mode != "exact" and viewer.attached.offset > 0:
-            await self._request_redraw()
+            await self._control.request_redraw()
         tasks = [
             self._closed,
             asyncio.create_task(self._pump(), name=f"viewer of {self.agent_id}"),
@@ -201,7 +206,7 @@ class ViewerSession:
         try:
             # A message about this operator or this agent may have arrived before the hub had the viewer.
             await self._authorize(attach.access_token)
-            if self._hub.terminals.get(self.agent_id) is not terminal:
+            if terminal.ended:
                 raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -236,13 +241,20 @@ class ViewerSession:
                     rejected = rejection_by(too_often)
             raise rejected from problem
 
-    async def _find_terminal(self) -> Terminal:
-        """The terminal of an agent that is connected here or nowhere. Raises ConnectionRejected."""
+    async def _find_terminal(self) -> Terminal | RelayedTerminal:
+        """The agent's terminal; of an agent that is connected elsewhere, the one that is relayed from there. Raises
+        ConnectionRejected."""
         terminal = self._hub.terminals.get(self.agent_id)
         if terminal is not None and self.agent_id in self._hub.links:
             return terminal
         async with self._services.pool.connection() as conn:
             await self._row(conn)  # only an agent that exists has a lock
+        owner = (await self._services.affinity.elsewhere([self.agent_id])).get(self.agent_id)
+        if owner is not None:
+            try:
+                return await self._services.relays.terminal(self.agent_id, owner)
+            except RelayFailed as error:
+                raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE) from error
         async with self._hub.connecting[self.agent_id]:  # the agent does not connect here meanwhile
             return await self._terminal_of_absent()
 
@@ -253,7 +265,7 @@ class ViewerSession:
         return row
 
     async def _terminal_of_absent(self) -> Terminal:
-        if await self._services.affinity.is_elsewhere(self.agent_id):
+        if self.agent_id in await self._services.affinity.elsewhere([self.agent_id]):
             raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
         async with self._services.pool.connection() as conn:
             row = await self._row(conn)
@@ -264,7 +276,7 @@ class ViewerSession:
             self._hub.release(self.agent_id, epoch)  # it has been connected to another instance since
         return self._hub.terminal(self.agent_id, stream_id, archived, Size(row["columns"], row["rows"]), epoch)
 
-    async def _place(self, terminal: Terminal, attach: Attach) -> Viewer:
+    async def _place(self, terminal: ViewedTerminal, attach: Attach) -> Viewer:
         """The viewer, which continues after its last byte if the ring or the archive has the next bytes."""
         stream_id = StreamId(attach.stream_id) if attach.stream_id else None
         start, offset = terminal.ring.start, attach.offset
@@ -274,18 +286,18 @@ class ViewerSession:
         archived = archived and terminal.stream_id == stream_id
         return Viewer(terminal, stream_id, offset, archived=archived, timed=attach.times)
 
-    async def _read_back(self, terminal: Terminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
+    async def _read_back(self, terminal: ViewedTerminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
         """Read the bytes before the ring, and their times, from the archive; empty when they are lost.
 
         Raises ConnectionRejected when the agent will send the bytes again, because the archive was full at their
         arrival.
         """
         data, times = await read(self._services.pool, terminal, start, upto)
-        if not data and terminal.promised is not None and terminal.log.backlog.end <= start < terminal.ring.start:
+        if not data and terminal.comes_again(start):
             raise ConnectionRejected(CloseCode.INTERNAL_ERROR, NOT_YET_ARCHIVED)
         return data, times
 
-    async def _catch_up(self, viewer: Viewer, terminal: Terminal) -> None:
+    async def _catch_up(self, viewer: Viewer, terminal: ViewedTerminal) -> None:
         """Send a viewer that is behind the ring the bytes up to the ring, from the archive.
 
         Bytes that the archive lacks become a gap, and so do all of the bytes when the viewer is too far behind to catch
@@ -322,7 +334,7 @@ class ViewerSession:
                 else:
                     await self._send(frame)
                     if isinstance(frame, Gap):
-                        await self._request_redraw()
+                        await self._control.request_redraw()
             if self._direct is not None:
                 self._direct.write_at_once()
             self._waits = True
@@ -405,7 +417,7 @@ class ViewerSession:
                 self._operator, self._token = operator, message.access_token
             case Resize():
                 self._act()
-                await self._resize(message)
+                await self._control.resize(message)
             case Keys() | TakeControl() | GrantControl() | ReleaseControl():
                 self._act()
                 await self._control.receive(message)
@@ -414,21 +426,6 @@ class ViewerSession:
         """The operator acts: the account is checked soon, and the message is not delayed by it."""
         self._acted = True
         self._acts.notify_all()
-
-    async def _resize(self, message: Resize) -> None:
-        """Set the pseudo-terminal's size to that of the controller's window, or of any operator's while there is no
-        controller. The sizes of other windows are ignored."""
-        link = self._hub.links.get(self.agent_id)
-        if link is not None and self._control.may_resize:
-            await link.send(message)
-
-    async def _request_redraw(self) -> None:
-        """Have a full-screen program draw its screen again, since this viewer lacks the bytes that drew it."""
-        link = self._hub.links.get(self.agent_id)
-        if link is not None:
-            await link.send(Redraw())
-        else:
-            self._terminal.redraw_due = True
 
     async def _watch(self) -> None:
         """Send heartbeats, and end the session when they are lost or the operator's token is no longer valid."""

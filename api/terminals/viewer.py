@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import ViewedTerminal
 from onsembl.protocol.byte_times import Marks
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId
@@ -29,7 +29,7 @@ class Viewer:
 
     def __init__(
         self,
-        terminal: Terminal,
+        terminal: ViewedTerminal,
         stream_id: StreamId | None,
         offset: int | None,
         *,
@@ -111,22 +111,22 @@ class Viewer:
             return None
         return self._new_times()
 
-    def next(self) -> bytes | Message | None:
-        """The next frame, terminal bytes or a message; None when the viewer has everything. A change of control comes
-        first."""
+    def next(self, most: int = MAX_FRAME_BYTES) -> bytes | Message | None:
+        """The next frame, a message or at most `most` terminal bytes; None when the viewer has everything, or when
+        bytes are next and `most` is 0. A change of control comes first."""
         if self._control_version != self._terminal.control.version:
             return self.controlled()
         if self._told < self._times.newest:
             return self._new_times()
-        limit = MAX_FRAME_BYTES
+        limit = min(most, MAX_FRAME_BYTES)
         if self._size is not self._sizes.newest:
             if (resized := self._resized()) is not None:
                 return resized
             if (change := self._sizes.next_change(self._offset)) is not None:
                 limit = min(limit, change - self._offset)
         if self._offset < self._ring.end:
-            return self._next_bytes(limit)
-        return self._move_on() if self._ring is not self._terminal.ring else None
+            return self._next_bytes(limit) if limit else None
+        return self._move_on(most) if self._ring is not self._terminal.ring else None
 
     def _new_times(self) -> Times:
         """The marks that this viewer lacks: at first also that of its next byte, which is older."""
@@ -153,14 +153,14 @@ class Viewer:
         self._offset = offset
         return Gap(offset=offset, missing=missing, modes=self._terminal.modes.at(offset))
 
-    def _move_on(self) -> bytes | Message | None:
+    def _move_on(self, most: int) -> bytes | Message | None:
         """Go on with the terminal's new ring, since the old one is read to its end."""
         terminal = self._terminal
         same_stream = self._stream_id == terminal.stream_id
         self._ring, self._stream_id = terminal.ring, terminal.stream_id
         self._sizes, self._times = terminal.sizes, terminal.times
         if same_stream:
-            return self._skip_to(self._ring.start) if self._offset < self._ring.start else self.next()
+            return self._skip_to(self._ring.start) if self._offset < self._ring.start else self.next(most)
         self._offset = self._ring.start
         self._size = self._sizes.at(self._offset)
         if self.timed:

@@ -78,10 +78,25 @@ class _Start:
     pooler_url: str | None
     database_connections: int
     instances: int
+    instance_address: str | None
     realtime_url: str | None
     database_limit: int | None
     mail_server: MailServer | None
     began: float
+
+
+def _instance_address_option(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Check the address HOST:PORT. Raises click.BadParameter."""
+    if not value:
+        return None
+    try:
+        parts = urlsplit(f"//{value}")
+        complete = parts.hostname is not None and parts.port is not None and parts.netloc == value
+    except ValueError:
+        complete = False
+    if not complete or "@" in value:
+        raise click.BadParameter("it must be HOST:PORT, as 10.0.0.5:8400 or [fdaa::5]:8400.")
+    return value
 
 
 @click.command()
@@ -177,6 +192,17 @@ class _Start:
     help="API processes that share the port, to use more cores.",
 )
 @click.option(
+    "--instance-address",
+    envvar="ONSEMBL_INSTANCE_ADDRESS",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    callback=_instance_address_option,
+    help=(
+        "The address at which other instances reach this one by a private network. By default the name of this machine "
+        "(on Fly, that in its private network) and the port; with --instances, this machine only."
+    ),
+)
+@click.option(
     "--realtime-url",
     envvar="ONSEMBL_REALTIME_URL",
     show_envvar=True,
@@ -227,6 +253,7 @@ def up(
     worker_wake_url: str | None,
     jobs_per_worker: int,
     instances: int,
+    instance_address: str | None,
     realtime_url: str | None,
     dead_after: float,
     instance_dead_after: float,
@@ -281,6 +308,7 @@ def up(
         pooler_url=pooler_url,
         database_connections=database_connections,
         instances=instances,
+        instance_address=instance_address,
         realtime_url=_realtime_url(realtime_url, hosted),
         database_limit=database_limit_mb * 1_000_000 if database_limit_mb is not None else None,
         mail_server=mail_server,
@@ -306,6 +334,13 @@ def _instance_address(listener: socket.socket) -> str:
     machine, app = os.environ.get("FLY_MACHINE_ID"), os.environ.get("FLY_APP_NAME")
     host = fly_address(machine, app) if machine and app else socket.gethostname()
     return f"{host}:{listener.getsockname()[1]}"
+
+
+def _private_listener(listener: socket.socket) -> list[socket.socket]:
+    """On Fly, whose private network has IPv6 alone, a socket that is reached by it, for a `listener` with IPv4."""
+    if not (os.environ.get("FLY_MACHINE_ID") and listener.family is socket.AF_INET):
+        return []
+    return [listen("::", listener.getsockname()[1])]
 
 
 def _private_listeners(count: int) -> tuple[list[socket.socket], str]:
@@ -414,7 +449,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
     settings = Settings(
         database_url=database_url,
         public_url=start.address,
-        address=_instance_address(start.listener),
+        address=start.instance_address or _instance_address(start.listener),
         hosted=start.hosted,
         dashboard=dashboard,
         jobs_per_worker=start.jobs_per_worker,
@@ -472,7 +507,9 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
 
     if start.instances == 1:
         app = create_app(settings, failure.report)
-        serve(app, [start.listener], started, stopping, failure, stop_demo_and_drain)
+        with ExitStack() as stack:
+            private = [stack.enter_context(listener) for listener in _private_listener(start.listener)]
+            serve(app, [start.listener, *private], started, stopping, failure, stop_demo_and_drain)
         return
     with ExitStack() as stack:
         private, host = _private_listeners(start.instances + 1)

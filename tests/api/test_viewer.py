@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from onsembl.api.terminals import terminal as terminal_module
 from onsembl.api.terminals.archiver import Archiver
-from onsembl.api.terminals.terminal import Size, Terminal
+from onsembl.api.terminals.terminal import Terminal
+from onsembl.api.terminals.viewed_terminal import Size
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
 from onsembl.protocol.control import Client
 from onsembl.protocol.ids import StreamId

@@ -142,11 +142,15 @@ class Api:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncGenerator[Api]:
-    """Serve with these settings on a free port, which is public unless the settings name another URL."""
+async def running(settings: Settings, *, reachable: bool = False) -> AsyncGenerator[Api]:
+    """Serve with these settings on a free port, which is public unless the settings name another URL. With `reachable`,
+    it is the instance's own address as well."""
     listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    app = create_app(replace(settings, public_url=settings.public_url or url))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://{address}"
+    app = create_app(
+        replace(settings, public_url=settings.public_url or url, address=address if reachable else settings.address)
+    )
     server = uvicorn.Server(uvicorn_config(app))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server.serve(sockets=[listener]))

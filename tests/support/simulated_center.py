@@ -21,7 +21,7 @@ from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports, cancel_of_ended
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
-from onsembl.api.terminals.terminal import Size
+from onsembl.api.terminals.viewed_terminal import Size
 from onsembl.fleet.cancel import request_cancel, request_cancel_all
 from onsembl.fleet.commands import CommandContent, send, steer
 from onsembl.fleet.halt import begin_halt, lift_halt

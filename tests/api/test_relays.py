@@ -1,0 +1,324 @@
+"""Viewers and requests at an instance that does not hold the agent's connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from support.agents import Operator, until
+from support.api_calls import call_api
+from support.asking_agents import AskingAgent
+from support.cases import cases
+from support.frames import HELLO, attach, close_code, next_message
+from support.server import Account, Api, Enrolled, running
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from onsembl.api.instances.instance import Instance
+from onsembl.protocol.close_codes import CloseCode
+from onsembl.protocol.files import PART_CHARACTERS
+from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
+from onsembl.tasks.worker import WorkerSettings
+
+pytestmark = pytest.mark.no_worker
+PUBLIC = "https://onsembl.example"
+
+
+@dataclass
+class Center:
+    """Two instances that reach each other, and an operator's token."""
+
+    one: Api
+    two: Api
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@pytest.fixture
+async def center(settings) -> AsyncGenerator[Center]:
+    settings = replace(settings, public_url=PUBLIC)
+    first = replace(settings, worker=WorkerSettings())
+    async with running(first, reachable=True) as one, running(settings, reachable=True) as two:
+        yield Center(one, two, (await one.operator()).access_token)
+
+
+async def greet(socket, **stream) -> dict:
+    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
+    return await next_message(socket, "welcome")
+
+
+async def read_bytes(socket, count: int) -> bytes:
+    seen = b""
+    async with asyncio.timeout(60):
+        while len(seen) < count:
+            frame = await socket.recv()
+            if isinstance(frame, bytes):
+                seen += frame
+    return seen
+
+
+def relayed(api: Api, agent: Enrolled):
+    """The relayed terminal of the agent at this instance."""
+    return next(terminal for id, terminal in api.services.relays.terminals.items() if str(id) == agent.id)
+
+
+def served(api: Api, agent: Enrolled) -> int:
+    """How many instances relay the agent's terminal from this one."""
+    return sum(str(stream.agent_id) == agent.id for stream in api.services.relays.served)
+
+
+async def a_viewer_elsewhere_sees_the_same_bytes(center: Center):
+    """Many viewers at the wrong instance are one stream; each begins where it wants, and follows."""
+    one, two = center.one, center.two
+    agent = await one.enrol("same")
+    async with two.agent_socket(agent) as socket, AsyncExitStack() as stack:
+        stream = (await greet(socket))["stream_id"]
+        await socket.send(encode_output(0, b"hello \xff\x00"))
+        viewers = [await stack.enter_async_context(one.terminal_socket(agent.id)) for _ in range(5)]
+        for offset, viewer in enumerate(viewers):
+            place = {"stream_id": stream, "offset": offset} if offset else {}
+            attached = await attach(viewer, center.token, times=True, **place)
+            assert (await next_message(viewer, "times"))["offsets"][0] == offset
+            assert (attached["mode"], attached["offset"]) == ("exact" if offset else "tail", offset)
+            assert await read_bytes(viewer, 8 - offset) == b"hello \xff\x00"[offset:]
+        await socket.send(encode_output(8, b"again"))
+        for viewer in viewers:
+            assert await read_bytes(viewer, 5) == b"again"
+        assert served(two, agent) == 1
+        assert one.services.relays.connections == 1
+        await socket.send(json.dumps({"type": "resized", "columns": 99, "rows": 33, "offset": 13}))
+        for viewer in viewers:
+            assert (await next_message(viewer, "resized"))["columns"] == 99
+
+
+async def a_large_output_comes_whole(center: Center):
+    """More than the window comes in order, with no byte lost, also where the ring has less."""
+    one, two = center.one, center.two
+    agent = await one.enrol("large")
+    data = bytes(range(256)) * 4096
+    async with two.agent_socket(agent) as socket, one.terminal_socket(agent.id) as viewer:
+        await greet(socket)
+        await attach(viewer, center.token)
+        for at in range(0, len(data), 32768):
+            await socket.send(encode_output(at, data[at : at + 32768]))
+        assert await read_bytes(viewer, len(data)) == data
+
+
+async def an_operator_elsewhere_has_control(center: Center):
+    """Taking and passing control, keys and sizes: the owner decides, over all instances."""
+    one, two = center.one, center.two
+    agent = await one.enrol("control")
+    here, there = str(uuid4()), str(uuid4())
+    async with (
+        two.agent_socket(agent) as socket,
+        one.terminal_socket(agent.id) as far,
+        two.terminal_socket(agent.id) as near,
+    ):
+        await greet(socket)
+        await attach(near, center.token, client_id=here)
+        await attach(far, center.token, client_id=there)
+        await near.send(json.dumps({"type": "take_control", "client_id": here}))
+        for viewer in (near, far):
+            assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == here
+        await far.send(json.dumps({"type": "keys", "client_id": there, "seq": 1, "text": "no"}))
+        assert (await next_message(far, "keys_taken"))["refused"] == "not_in_control"
+        await far.send(json.dumps({"type": "take_control", "client_id": there, "from_another": True}))
+        for viewer in (near, far):
+            assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == there
+        await far.send(json.dumps({"type": "keys", "client_id": there, "seq": 2, "text": "ls\r"}))
+        keys = await next_message(socket, "keys")
+        assert keys["text"] == "ls\r"
+        await socket.send(json.dumps({"type": "keys_taken", "client_id": there, "seq": 2}))
+        assert (await next_message(far, "keys_taken"))["refused"] is None
+        await far.send(json.dumps({"type": "resize", "columns": 101, "rows": 31}))
+        assert (await next_message(socket, "resize"))["columns"] == 101
+        await far.send(json.dumps({"type": "release_control"}))
+        assert (await next_message(near, "controlled"))["controller"] is None
+
+
+async def the_relay_follows_an_agent_that_moves(center: Center, *, told: bool = True):
+    """A viewer's instance follows the agent to a third, and to itself, without a byte lost or shown twice."""
+    one, two = center.one, center.two
+    agent = await one.enrol("moves" if told else "unheard")
+    settings = two.services.settings
+    async with running(settings, reachable=True) as three, one.terminal_socket(agent.id) as viewer:
+        async with two.agent_socket(agent) as socket:
+            stream = (await greet(socket))["stream_id"]
+            await socket.send(encode_output(0, b"first "))
+            await attach(viewer, center.token)
+            assert await read_bytes(viewer, 6) == b"first "
+            async with three.agent_socket(agent) as other:
+                at = (await greet(other, id=stream, start=0, end=13))["resume_offset"]
+                await other.send(encode_output(at, b"first second "[at:]))
+                if not told:
+                    await one.services.relays.check(())
+                assert await read_bytes(viewer, 7) == b"second "
+                assert relayed(one, agent).channel is not None
+                assert served(two, agent) == 0
+                async with one.agent_socket(agent) as last:
+                    await greet(last, id=stream, start=0, end=13)
+                    assert await close_code(viewer) == CloseCode.ELSEWHERE
+                    async with one.terminal_socket(agent.id) as again:
+                        attached = await attach(again, center.token, stream_id=stream, offset=13)
+                        assert attached["mode"] == "exact"
+
+
+async def the_relay_finds_out_itself_that_an_agent_has_moved(center: Center):
+    """No message came: the comparison after a heartbeat finds the new owner, and the past one is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        original = Instance._agent_connected
+
+        def deaf(instance: Instance, connected) -> None:
+            if connected.instance_id == instance._id:
+                original(instance, connected)
+
+        patch.setattr(Instance, "_agent_connected", deaf)
+        await the_relay_follows_an_agent_that_moves(center, told=False)
+
+
+async def a_viewer_stays_while_its_agents_instance_is_lost(center: Center):
+    """The connection between the instances breaks: the viewer waits, and goes on with the next byte."""
+    one, two = center.one, center.two
+    agent = await one.enrol("broken")
+    page = str(uuid4())
+    async with two.agent_socket(agent) as socket, one.terminal_socket(agent.id) as viewer:
+        await greet(socket)
+        await socket.send(encode_output(0, b"one "))
+        await attach(viewer, center.token, client_id=page)
+        assert await read_bytes(viewer, 4) == b"one "
+        await viewer.send(json.dumps({"type": "take_control", "client_id": page}))
+        assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == page
+        for connection, _ in list(one.services.relays._running.values()):
+            connection._socket.transport.abort()
+        await socket.send(encode_output(4, b"two "))
+        assert await read_bytes(viewer, 4) == b"two "
+        # The page kept its control, since it came back within the grace time.
+        await viewer.send(json.dumps({"type": "keys", "client_id": page, "seq": 1, "text": "x"}))
+        assert (await next_message(socket, "keys"))["text"] == "x"
+
+
+async def the_last_viewer_ends_the_stream(center: Center):
+    """A terminal that nobody watches is relayed no more."""
+    one, two = center.one, center.two
+    agent = await one.enrol("left")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onsembl.api.instances.relays.LINGER_SECONDS", 0.01)
+        async with two.agent_socket(agent) as socket:
+            await greet(socket)
+            async with one.terminal_socket(agent.id) as viewer:
+                await attach(viewer, center.token)
+                assert served(two, agent) == 1
+
+            async def gone() -> bool:
+                return served(two, agent) == 0 and all(str(id) != agent.id for id in one.services.relays.terminals)
+
+            await until(gone, "the stream is not relayed")
+
+
+async def an_instance_that_cannot_be_reached_is_done_without(center: Center):
+    """The viewer is told to come back, while the agent counts as connected there."""
+    one = center.one
+    agent = await one.enrol("apart")
+    async with running(replace(center.two.services.settings, address="127.0.0.1:1")) as apart:
+        async with apart.agent_socket(agent) as socket, one.terminal_socket(agent.id) as viewer:
+            await greet(socket)
+            await viewer.send(json.dumps({"type": "attach", "access_token": center.token}))
+            assert await close_code(viewer) == CloseCode.ELSEWHERE
+
+
+async def requests_reach_an_agent_elsewhere(center: Center):
+    """Steering, answers, a cancel and an emergency stop at the wrong instance reach the agent; its files are shown."""
+    one, two = center.one, center.two
+    operator = Operator(one, Account("admin@example.org", center.token))
+    agent = await one.enrol("reached", "claude")
+    hello = {**HELLO, "kind": "claude", "takes_answers": True, "takes_steers": True, "shows_files": True}
+    async with two.agent_socket(agent) as socket:
+        await socket.send(json.dumps(hello))
+        await next_message(socket, "welcome")
+        command = await operator.send(agent.id, "do it", conversation="latest")
+        asking = AskingAgent(agent, socket, command)
+        await asking.tell(type="open_requests", requests=[])
+
+        looking = asyncio.create_task(call_api(operator, "GET", f"/v1/agents/{agent.id}/files"))
+        asked = await next_message(socket, "look")
+        text = json.dumps({"path": "", "kind": "text", "text": "x\u0000" * 200_000})
+        for number, at in enumerate(range(0, len(text), PART_CHARACTERS)):
+            piece = text[at : at + PART_CHARACTERS]
+            last = at + PART_CHARACTERS >= len(text)
+            await asking.tell(type="look_part", request_id=asked["request_id"], number=number, text=piece, last=last)
+        assert (await looking)["text"] == "x\0" * 200_000
+        looking = asyncio.create_task(call_api(operator, "GET", f"/v1/agents/{agent.id}/files", status=503))
+        asked = await next_message(socket, "look")
+        await asking.tell(type="look_part", request_id=asked["request_id"], number=0, text="rat", last=True)
+        assert "not understood" in (await looking)["detail"]
+
+        assert (await next_message(socket, "offer"))["command_id"] == command["id"]
+        started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
+        await asking.tell(type="accepted", **started)
+        await operator.until_state(command, "running")
+        await operator.send(agent.id, "leave the tests", steer=True)
+        assert (await next_message(socket, "steer"))["text"] == "leave the tests"
+        request = await asking.ask()
+
+        async def is_open() -> bool:
+            answer = await one.http.get(f"/v1/attention/{request['request_id']}", headers=operator.headers)
+            return answer.status_code == 200
+
+        await until(is_open, "the request")
+        body = {"digest": request["digest"], "decision": {"decision": "allow"}}
+        await call_api(operator, "POST", f"/v1/attention/{request['request_id']}/answer", body)
+        assert (await next_message(socket, "answer"))["decision"]["decision"] == "allow"
+        await operator.cancel(command)
+        assert (await next_message(socket, "cancel"))["command_id"] == command["id"]
+        await call_api(operator, "POST", "/v1/halt", {"reason": "test"}, 202)
+        await next_message(socket, "halt")
+        await call_api(operator, "DELETE", "/v1/halt")
+        await next_message(socket, "halt_lifted")
+
+
+async def an_agents_path_is_the_same_door(center: Center):
+    """The agent may come by the path that has its id, with its own token."""
+    one = center.one
+    agent, other = await one.enrol("path"), await one.enrol("other")
+    url = one.url.replace("http", "ws")
+    for id, status in ((agent.id, 101), (other.id, 403), (str(uuid4()), 403)):
+        try:
+            async with connect(
+                f"{url}/v1/agents/{id}/connection",
+                additional_headers={"Authorization": f"Bearer {agent.access_token}"},
+                subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
+                compression=None,
+            ) as socket:
+                assert (await greet(socket))["agent_id"] == agent.id
+                assert status == 101
+        except InvalidStatus as answer:
+            assert answer.response.status_code == status
+
+
+@cases(
+    "scenario",
+    [
+        a_viewer_elsewhere_sees_the_same_bytes,
+        a_large_output_comes_whole,
+        an_operator_elsewhere_has_control,
+        the_relay_follows_an_agent_that_moves,
+        the_relay_finds_out_itself_that_an_agent_has_moved,
+        a_viewer_stays_while_its_agents_instance_is_lost,
+        the_last_viewer_ends_the_stream,
+        an_instance_that_cannot_be_reached_is_done_without,
+        requests_reach_an_agent_elsewhere,
+        an_agents_path_is_the_same_door,
+    ],
+)
+async def test_viewers_at_another_instance(center: Center, scenario: Callable[[Center], Awaitable[None]]):
+    """Each scenario says in its own words what holds for viewers at the wrong instance."""
+    await scenario(center)
