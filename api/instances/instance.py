@@ -74,7 +74,8 @@ class Instance:
         cancelled.
 
         A connection that the database counts as lost or replaced is closed, and an agent whose connection has ended is
-        marked offline. Agents are sent the answers again that they have not taken.
+        marked offline. Viewers of an agent that is connected elsewhere leave. Agents are sent the answers again that
+        they have not taken.
         """
         while True:
             await self._beaten.wait()
@@ -83,6 +84,7 @@ class Instance:
                 found = await self._differences(self._hub.links)
                 for agent_id in {*found.superseded, *found.lost, *found.gone}:
                     await self._correct(agent_id)
+                await self._release_absent()
                 await self._services.relays.check(self._hub.links)
                 self._start(self._hub.repeat_answers())
             except DATABASE_ERRORS as error:
@@ -182,7 +184,7 @@ class Instance:
         self._services.affinity.forget(agent_id)
         here = connected.instance_id == self._id
         if not here:
-            self._hub.release(agent_id, Epoch(connected.epoch))
+            self._hub.release(agent_id, Epoch(connected.epoch), elsewhere=True)
         self._services.relays.agent_connected(agent_id, Epoch(connected.epoch), here=here)
 
     async def _release_terminals(self) -> None:
@@ -193,6 +195,14 @@ class Instance:
         for agent_id, epoch in epochs.items():
             self._hub.release(agent_id, epoch)
         await self._services.relays.check(self._hub.links)
+
+    async def _release_absent(self) -> None:
+        """Forget the terminals with viewers whose agents are connected elsewhere: their instance was taken for dead
+        when the viewers came, or the message of its connection was lost."""
+        absent = [id for id, terminal in self._hub.terminals.items() if terminal.viewers and id not in self._hub.links]
+        if absent:
+            for agent_id, owner in (await self._services.affinity.elsewhere(absent)).items():
+                self._hub.release(agent_id, owner.epoch, elsewhere=True)
 
     # Broadcasts
 

@@ -155,11 +155,14 @@ class Hub:
         terminal.epoch = max(terminal.epoch, epoch)
         return terminal
 
-    def release(self, agent_id: AgentId, epoch: Epoch) -> None:
+    def release(self, agent_id: AgentId, epoch: Epoch, *, elsewhere: bool = False) -> None:
         """Forget the terminal of an agent that has since connected to another instance, under this epoch, and close its
-        viewers, who find it there."""
+        viewers, who find it there.
+
+        A terminal that was made after that connection began stays, unless the agent is still connected `elsewhere`.
+        """
         terminal = self.terminals.get(agent_id)
-        if terminal is None or terminal.epoch >= epoch:
+        if terminal is None or terminal.epoch > epoch or (terminal.epoch == epoch and not elsewhere):
             return
         del self.terminals[agent_id]
         self.received_before += terminal.received

@@ -265,8 +265,6 @@ class ViewerSession:
         return row
 
     async def _terminal_of_absent(self) -> Terminal:
-        if self.agent_id in await self._services.affinity.elsewhere([self.agent_id]):
-            raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
         async with self._services.pool.connection() as conn:
             row = await self._row(conn)
             stream_id = StreamId(row["stream_id"]) if row["stream_id"] else None
@@ -274,7 +272,13 @@ class ViewerSession:
         epoch = Epoch(row["epoch"])
         if self.agent_id not in self._hub.links:
             self._hub.release(self.agent_id, epoch)  # it has been connected to another instance since
-        return self._hub.terminal(self.agent_id, stream_id, archived, Size(row["columns"], row["rows"]), epoch)
+        terminal = self._hub.terminal(self.agent_id, stream_id, archived, Size(row["columns"], row["rows"]), epoch)
+        # Asked last: a connection elsewhere that begins later is told of, and then finds this terminal.
+        owner = (await self._services.affinity.elsewhere([self.agent_id])).get(self.agent_id)
+        if owner is not None:
+            self._hub.release(self.agent_id, owner.epoch, elsewhere=True)
+            raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
+        return terminal
 
     async def _place(self, terminal: ViewedTerminal, attach: Attach) -> Viewer:
         """The viewer, which continues after its last byte if the ring or the archive has the next bytes."""

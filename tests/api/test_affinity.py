@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -16,6 +18,7 @@ from support.server import Api, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.instance import Instance
 from onsembl.protocol.affinity import fly_address, preferred
 from onsembl.protocol.close_codes import CloseCode
@@ -27,6 +30,8 @@ from onsembl.sql.database import connect as connect_database
 pytestmark = pytest.mark.no_worker
 MACHINES = ("e2865", "148ed")
 PUBLIC = "https://onsembl.example"
+HERE = {"additional_headers": {"fly-replay-src": "instance=x;region=fra;t=0;state="}}
+"""A request that was repeated once."""
 
 
 @dataclass
@@ -184,6 +189,57 @@ async def a_message_that_is_missed_misleads_no_viewer(center: Center):
             assert await close_code(viewer) == CloseCode.ELSEWHERE
 
 
+async def a_viewer_of_an_agent_whose_instance_seemed_dead_leaves(center: Center):
+    """An instance whose heartbeat is late has its agents all the time: the viewers that another instance has taken
+    meanwhile leave it at its next heartbeat, although the agent does not connect again."""
+    one, two = center.one, center.two
+    agent = await one.enrol("seemed")
+    async with two.agent_socket(agent) as socket, AsyncExitStack() as stack:
+        await greet(socket)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(one.services.affinity, "_dead_after", 0.0)
+            viewer = await stack.enter_async_context(one.terminal_socket(agent.id, **HERE))
+            await attach(viewer, center.token)
+        await socket.send(encode_output(0, b"hello"))
+        instance = Instance(one.services, one.services.presence.instance_id, *[None] * 2)  # type: ignore[arg-type]
+        instance._beaten.set()
+        comparing = asyncio.create_task(instance.compare_connections())
+        assert await close_code(viewer) == CloseCode.ELSEWHERE
+        comparing.cancel()
+
+
+async def a_viewer_does_not_stay_where_its_agent_was_found_nowhere(center: Center):
+    """The agent connects to another instance, which the first one hears of, just after that has looked where it is."""
+    one, two = center.one, center.two
+    for moment in (1, 2):
+        agent = await one.enrol(f"meanwhile-{moment}")
+        looks, heard = 0, asyncio.Event()
+        async with AsyncExitStack() as stack:
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+
+            def hear(instance, connected, heard=heard, original=Instance._agent_connected) -> None:
+                original(instance, connected)
+                if instance._id == one.services.presence.instance_id:
+                    heard.set()
+
+            async def look(
+                agent_ids, agent=agent, stack=stack, moment=moment, heard=heard, affinity=one.services.affinity
+            ):
+                nonlocal looks
+                looks += 1
+                found = await Affinity.elsewhere(affinity, agent_ids)
+                if looks == moment:
+                    await greet(await stack.enter_async_context(two.agent_socket(agent)))
+                    await heard.wait()
+                return found
+
+            patch.setattr(Instance, "_agent_connected", hear)
+            patch.setattr(one.services.affinity, "elsewhere", look)
+            viewer = await stack.enter_async_context(one.terminal_socket(agent.id, **HERE))
+            await viewer.send(json.dumps({"type": "attach", "access_token": center.token}))
+            assert await close_code(viewer) == CloseCode.ELSEWHERE
+
+
 async def an_id_that_no_agent_has_is_answered_as_one_that_is_not_connected(center: Center):
     """Before the sign-in, an unknown id and an agent that is not connected get the same answer at each machine."""
     one, two = center.one, center.two
@@ -205,6 +261,8 @@ async def an_id_that_no_agent_has_is_answered_as_one_that_is_not_connected(cente
         a_viewer_follows_an_agent_that_moves,
         a_machine_that_cannot_be_reached_is_done_without,
         a_message_that_is_missed_misleads_no_viewer,
+        a_viewer_of_an_agent_whose_instance_seemed_dead_leaves,
+        a_viewer_does_not_stay_where_its_agent_was_found_nowhere,
         an_id_that_no_agent_has_is_answered_as_one_that_is_not_connected,
     ],
 )
