@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import httpx
 from procrastinate.periodic import PeriodicDeferrer
@@ -22,6 +23,7 @@ from onsembl.fleet.listener import Listener
 from onsembl.protocol.backoff import Backoff
 from onsembl.protocol.waking import Waker, WakeTarget
 from onsembl.sql import jobs
+from onsembl.sql.cancellation import run_together
 from onsembl.sql.database import Pool
 from onsembl.sql.process_database import ProcessDatabase
 from onsembl.tasks.app import new_app
@@ -54,12 +56,14 @@ class StandbySettings:
 
 async def stand_by(database: ProcessDatabase, listener: Listener, settings: StandbySettings) -> None:
     """Do what must happen without a worker, until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        sweeper = Sweeper(database.work, settings.dead_after, settings.instance_dead_after)
-        group.create_task(_keep_up(sweeper, database.work))
-        group.create_task(_queue_periodic_jobs(database.queue, listener))
-        if settings.wake is not None:
-            group.create_task(_wake_workers(database.statements, listener, settings, settings.wake))
+    sweeper = Sweeper(database.work, settings.dead_after, settings.instance_dead_after)
+    tasks: list[Coroutine[Any, Any, None]] = [
+        _keep_up(sweeper, database.work),
+        _queue_periodic_jobs(database.queue, listener),
+    ]
+    if settings.wake is not None:
+        tasks.append(_wake_workers(database.statements, listener, settings, settings.wake))
+    await run_together(*tasks)
 
 
 async def _keep_up(sweeper: Sweeper, pool: Pool) -> NoReturn:
@@ -94,9 +98,18 @@ async def _wake_workers(statements: Pool, listener: Listener, settings: StandbyS
     async def on_listening() -> None:
         changed.set()
 
-    async with asyncio.TaskGroup() as group, httpx.AsyncClient(timeout=ASK_SECONDS) as client:
-        group.create_task(listener.listen([_NEW_JOBS], on_notify, on_listening))
-        waker = Waker(settings.jobs_per_worker)
+    await run_together(
+        listener.listen([_NEW_JOBS], on_notify, on_listening),
+        _look_at_queue(statements, settings, target, changed),
+    )
+
+
+async def _look_at_queue(
+    statements: Pool, settings: StandbySettings, target: WakeTarget, changed: asyncio.Event
+) -> NoReturn:
+    """Ask for a worker when one is wanted. Look again when `changed` is set, and from time to time."""
+    waker = Waker(settings.jobs_per_worker)
+    async with httpx.AsyncClient(timeout=ASK_SECONDS) as client:
         while True:
             changed.clear()
             try:

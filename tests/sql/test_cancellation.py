@@ -6,30 +6,31 @@ import asyncio
 
 import pytest
 
-from onsembl.sql.cancellation import cancel_until_done
+from onsembl.sql.cancellation import cancel_until_done, run_together
 
 
 async def test_a_lost_cancellation_is_repeated():
     """A cancellation that the task loses is repeated, as when its event arrives in the same turn of the loop."""
-    lost = 0
+    loses_two = LosesTwo()
+    tasks = [asyncio.create_task(loses_two.run()), asyncio.create_task(asyncio.Event().wait())]
+    await asyncio.sleep(0)
+    await cancel_until_done(tasks)
+    assert loses_two.cancelled == 3 and all(task.cancelled() for task in tasks)
 
-    async def loses_two() -> None:
-        nonlocal lost
+
+class LosesTwo:
+    """A task that loses its first two cancellations."""
+
+    cancelled = 0
+
+    async def run(self) -> None:
         while True:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                lost += 1
-                if lost > 2:
+                self.cancelled += 1
+                if self.cancelled > 2:
                     raise
-
-    async def ends() -> None:
-        await asyncio.Event().wait()
-
-    tasks = [asyncio.create_task(loses_two()), asyncio.create_task(ends())]
-    await asyncio.sleep(0)
-    await cancel_until_done(tasks)
-    assert lost == 3 and all(task.cancelled() for task in tasks)
 
 
 async def test_what_a_task_raised_stays_with_it():
@@ -43,3 +44,23 @@ async def test_what_a_task_raised_stays_with_it():
     await cancel_until_done([task])
     with pytest.raises(LookupError):
         task.result()
+
+
+async def fails(after: asyncio.Event) -> None:
+    await after.wait()
+    raise LookupError("there is none")
+
+
+async def test_tasks_that_run_together_end_together():
+    """One fails, or their task is cancelled, perhaps again: all end, also one that loses its cancellation."""
+    never, now = asyncio.Event(), asyncio.Event()
+    now.set()
+    loses_two = LosesTwo()
+    with pytest.raises(LookupError):
+        await run_together(loses_two.run(), fails(now))
+    assert loses_two.cancelled == 3
+    loses_two = LosesTwo()
+    together = asyncio.create_task(run_together(loses_two.run(), fails(never)))
+    await asyncio.sleep(0)
+    await cancel_until_done([together], again=0.05)
+    assert together.cancelled() and loses_two.cancelled == 3
