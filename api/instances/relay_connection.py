@@ -41,8 +41,9 @@ from onsembl.sql.instances import Owner
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
-PING_SECONDS = 5.0
-"""An instance that does not answer a ping for as long counts as lost."""
+PING_SECONDS = 2.0
+PONG_SECONDS = 4.0
+"""An instance that does not answer a ping for so long counts as lost."""
 MAX_WAITING = 1000
 """How many messages wait for the connection before the pages that send more have to wait."""
 
@@ -52,7 +53,7 @@ class RelayFailed(Exception):
 
 
 class RelayChannel:
-    """One terminal on the connection. `ended` is done once the owner sends it no more."""
+    """One terminal on the connection. `answered` is set once the owner has answered, `ended` once it sends no more."""
 
     def __init__(self, number: int, terminal: RelayedTerminal, connection: RelayConnection) -> None:
         self.number = number
@@ -60,16 +61,22 @@ class RelayChannel:
         self.credit = IncomingCredit()
         self.watched = False
         """Whether the owner has begun to send."""
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.answered, self.ended = asyncio.Event(), asyncio.Event()
         self.post = connection.post
         self.send = connection.send
 
-    def end(self, reason: str) -> None:
-        """The owner sends no more on this channel, for this reason."""
+    def begin(self, watched: Watched) -> None:
+        """The owner begins to send."""
+        self.watched = True
+        self.answered.set()
+        self.terminal.watched(self, Epoch(watched.epoch), watched.attached)
+
+    def end(self) -> None:
+        """The owner sends no more on this channel."""
         if self.terminal.channel is self:
             self.terminal.lost()
-        if not self.ended.done():
-            self.ended.set_result(reason)
+        self.answered.set()
+        self.ended.set()
 
 
 class RelayConnection:
@@ -113,7 +120,7 @@ class RelayConnection:
         """Have the owner send this terminal no more."""
         if self._channels.pop(channel.number, None) is not None:
             self.post(Unwatch(channel=channel.number))
-        channel.end("it is not watched any more")
+        channel.end()
 
     async def look(self, agent_id: AgentId, path: str, rules: FileRules) -> Looked:
         """What the path names on the agent's machine. Raises RelayFailed."""
@@ -158,7 +165,7 @@ class RelayConnection:
             await asyncio.gather(writer, return_exceptions=True)
             channels, self._channels = list(self._channels.values()), {}
             for channel in channels:
-                channel.end(reason)
+                channel.end()
             for look in self._looks.values():
                 if not look.done():
                     look.set_exception(RelayFailed(reason))
@@ -186,7 +193,7 @@ class RelayConnection:
         """Take bytes of a terminal. A stream that does not fit is watched anew; the others go on."""
         try:
             due = channel.credit.take(len(data))
-            channel.terminal.take(offset, data)
+            channel.terminal.take(channel, offset, data)
         except RelayError as error:
             logger.warning("A relayed stream is out of step: %s", error, extra={"action": "relay_failed"})
             self.unwatch(channel)
@@ -202,18 +209,17 @@ class RelayConnection:
                     if watched.epoch < channel.terminal.epoch:  # a past owner, which has yet to learn of it
                         self.unwatch(channel)
                     else:
-                        channel.watched = True
-                        channel.terminal.watched(channel, Epoch(watched.epoch), watched.attached)
+                        channel.begin(watched)
             case ToViewers() as told:
                 if (channel := self._channels.get(told.channel)) is not None:
-                    channel.terminal.told(told.message)
+                    channel.terminal.told(channel, told.message)
             case ToPage() as told:
                 channel = self._channels.get(told.channel)
                 if channel is not None and (page := channel.terminal.pages.get(told.page)) is not None:
                     page.answered(told.message)
             case WatchEnded() as ended:
                 if (channel := self._channels.pop(ended.channel, None)) is not None:
-                    channel.end(ended.reason)
+                    channel.end()
             case Looked() as looked:
                 waiting = self._looks.get(looked.request_id)
                 if waiting is not None and not waiting.done():
@@ -242,7 +248,7 @@ async def connect_to(owner: Owner, tokens: InstanceTokens, public_url: str) -> R
             compression=None,
             open_timeout=CONNECT_SECONDS,
             ping_interval=PING_SECONDS,
-            ping_timeout=PING_SECONDS,
+            ping_timeout=PONG_SECONDS,
             max_size=MAX_FRAME_BYTES,
             close_timeout=1.0,
             proxy=None,

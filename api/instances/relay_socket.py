@@ -236,11 +236,12 @@ class RelaySession:
         if terminal is not None:
             await refill(self._services.pool, terminal)
         link = self._hub.links.get(agent_id)
-        # The agent may have left while the archive was read.
-        if link is None or link.epoch < message.epoch or self._hub.terminals.get(agent_id) is not terminal:
-            self.end(message.channel, ELSEWHERE)
+        if not self.streams.is_open(message.channel):  # it was closed while the archive was read
             return
-        if terminal is None or not self.streams.is_open(message.channel):
+        if link is None or link.epoch < message.epoch or self._hub.terminals.get(agent_id) is not terminal:
+            terminal = None
+        if link is None or terminal is None:
+            self.end(message.channel, ELSEWHERE)
             return
         stream_id = StreamId(message.stream_id) if message.stream_id is not None else None
         viewer = Viewer(terminal, stream_id, message.offset, timed=True)

@@ -73,7 +73,7 @@ class RelayedTerminal(ViewedTerminal):
         self.pages: dict[int, RelayedControl] = {}
         self._page_number = 0
         self.attached = asyncio.Event()
-        """Set once the owner has answered for the first time."""
+        """Set once the owner has answered for the first time, or the terminal has ended without."""
         self.moved = asyncio.Event()
         """Set when the agent has connected again."""
 
@@ -105,6 +105,11 @@ class RelayedTerminal(ViewedTerminal):
         self._page_number += 1
         return self._page_number
 
+    def end(self) -> None:
+        """The agent is relayed no more: let the viewers go, and those who wait for the owner."""
+        super().end()
+        self.attached.set()
+
     # From the owner
 
     def watched(self, channel: Channel, epoch: Epoch, attached: Attached) -> None:
@@ -125,14 +130,19 @@ class RelayedTerminal(ViewedTerminal):
         self.channel = None
         self.controlled(Controlled(controller=None))
 
-    def take(self, offset: int, data: bytes) -> None:
-        """Take the next bytes. Raises RelayError if they do not continue the ring."""
+    def take(self, channel: Channel, offset: int, data: bytes) -> None:
+        """Take the next bytes. Raises RelayError if they do not continue the ring, or come from no present owner."""
+        if channel is not self.channel:
+            raise RelayError("bytes came before the answer to watch")
         if offset != self.ring.end:
             raise RelayError(f"bytes at {offset} came where {self.ring.end} is next")
         self._append(data, offset + len(data))
 
-    def told(self, message: Gap | StreamStarted | Resized | Times | Controlled) -> None:
-        """Take a message for all viewers at this place in the stream."""
+    def told(self, channel: Channel, message: Gap | StreamStarted | Resized | Times | Controlled) -> None:
+        """Take a message for all viewers at this place in the stream. Raises RelayError if it comes from no present
+        owner."""
+        if channel is not self.channel:
+            raise RelayError("a message for viewers came before the answer to watch")
         match message:
             case Gap():
                 self._begin(self.stream_id, message.offset, self.size, message.modes)

@@ -29,7 +29,7 @@ from onsembl.sql.instances import Owner
 logger = logging.getLogger(__name__)
 
 ATTACH_SECONDS = 5.0
-"""How long a new viewer waits for the owner's answer."""
+"""How long a new viewer waits for the owner's answer, and the relay for the answer of a later owner."""
 FOLLOW_SECONDS = 15.0
 """How long viewers wait for an agent whose owner is lost, before they are told to attach again."""
 LOOK_AGAIN_SECONDS = 0.25
@@ -58,8 +58,8 @@ class Relays:
         self._public_url = public_url
         self._ring_bytes = ring_bytes
         self.terminals: dict[AgentId, RelayedTerminal] = {}
-        self._followers: dict[AgentId, asyncio.Task[None]] = {}
-        self._watched: dict[AgentId, _Watched] = {}
+        self._followers: dict[RelayedTerminal, asyncio.Task[None]] = {}
+        self._watched: dict[RelayedTerminal, _Watched] = {}
         self._connecting: dict[InstanceId, asyncio.Task[RelayConnection]] = {}
         self._running: dict[InstanceId, tuple[RelayConnection, asyncio.Task[None]]] = {}
         self._lingering: dict[object, asyncio.TimerHandle] = {}
@@ -87,14 +87,14 @@ class Relays:
         if terminal is None:
             terminal = RelayedTerminal(self._ring_bytes, agent_id, self._viewers_changed)
             self.terminals[agent_id] = terminal
-            self._followers[agent_id] = asyncio.create_task(self._relay(terminal, owner), name=f"relay of {agent_id}")
-            self._viewers_changed(terminal)
-        follower = self._followers[agent_id]
-        attached = asyncio.create_task(terminal.attached.wait())
+            self._followers[terminal] = asyncio.create_task(self._relay(terminal, owner), name=f"relay of {agent_id}")
         try:
-            await asyncio.wait((attached, follower), timeout=ATTACH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(ATTACH_SECONDS):
+                await terminal.attached.wait()
+        except TimeoutError:
+            pass
         finally:
-            attached.cancel()
+            self._viewers_changed(terminal)  # the viewer may have left meanwhile
         if not terminal.attached.is_set() or terminal.ended:
             raise RelayFailed("the agent's instance does not relay its terminal")
         return terminal
@@ -131,9 +131,7 @@ class Relays:
             self._stop(terminal)
         elif terminal.epoch < epoch:
             terminal.epoch = epoch
-            terminal.moved.set()
-            if (watched := self._watched.get(agent_id)) is not None:
-                watched.connection.unwatch(watched.channel)
+            self._unwatch(terminal)
 
     async def check(self, held: Collection[AgentId]) -> None:
         """Compare the owners with the agents' rows, and with the agents that are `held` here: a message may have been
@@ -159,7 +157,7 @@ class Relays:
         loop = asyncio.get_running_loop()
         lost_at, pause = loop.time(), 0.0
         try:
-            while True:
+            while not terminal.ended:
                 terminal.moved.clear()
                 began = loop.time()
                 if owner is not None and await self._relay_from(owner, terminal):
@@ -173,31 +171,38 @@ class Relays:
                 pause = LOOK_AGAIN_SECONDS
                 owner = await self._owner_of(terminal)
         finally:
-            self.terminals.pop(terminal.agent_id, None)
-            self._followers.pop(terminal.agent_id, None)
-            self._end_linger(terminal)
-            terminal.end()
+            self._stop(terminal)
+            del self._followers[terminal]
 
     async def _relay_from(self, owner: Owner, terminal: RelayedTerminal) -> bool:
         """Relay until the owner sends no more; return whether it has sent the terminal at all."""
         try:
             connection = await self._connection(owner)
+            if terminal.ended or owner.epoch < terminal.epoch:  # the agent has moved meanwhile
+                return False
             channel = connection.watch(terminal, owner.epoch)
         except RelayFailed as error:
-            logger.warning(
-                "An agent's terminal cannot be relayed: %s",
-                error,
-                extra={"action": "relay_failed", "agent_id": str(terminal.agent_id)},
-            )
+            self._log_failure(terminal, str(error))
             return False
-        self._watched[terminal.agent_id] = _Watched(connection, channel)
+        self._watched[terminal] = _Watched(connection, channel)
         try:
-            await channel.ended
+            async with asyncio.timeout(ATTACH_SECONDS):
+                await channel.answered.wait()
+            await channel.ended.wait()
+        except TimeoutError:
+            self._log_failure(terminal, f"{owner.address} does not answer in time")
         finally:
-            del self._watched[terminal.agent_id]
+            del self._watched[terminal]
             connection.unwatch(channel)
             self._keep(connection)
         return channel.watched
+
+    def _log_failure(self, terminal: RelayedTerminal, reason: str) -> None:
+        logger.warning(
+            "An agent's terminal cannot be relayed: %s",
+            reason,
+            extra={"action": "relay_failed", "agent_id": str(terminal.agent_id)},
+        )
 
     async def _owner_of(self, terminal: RelayedTerminal) -> Owner | None:
         """The instance at which the agent is connected now; None when that is none, this one or a past one."""
@@ -208,10 +213,19 @@ class Relays:
             return None
         return owner if owner is not None and owner.epoch >= terminal.epoch else None
 
+    def _unwatch(self, terminal: RelayedTerminal) -> None:
+        """Take no more from the present owner, and have the follower look again."""
+        terminal.moved.set()
+        if (watched := self._watched.get(terminal)) is not None:
+            watched.connection.unwatch(watched.channel)
+
     def _stop(self, terminal: RelayedTerminal) -> None:
-        """Relay this terminal no more."""
-        if (follower := self._followers.get(terminal.agent_id)) is not None:
-            follower.cancel()
+        """Relay this terminal no more; its viewers leave."""
+        if self.terminals.get(terminal.agent_id) is terminal:
+            del self.terminals[terminal.agent_id]
+        self._end_linger(terminal)
+        terminal.end()
+        self._unwatch(terminal)
 
     def _viewers_changed(self, terminal: RelayedTerminal) -> None:
         """Relay a terminal that nobody watches only for a while."""
@@ -248,7 +262,7 @@ class Relays:
         finally:
             self._end_linger(connection)
             self._received_before += connection.received
-            if self._running[instance_id][0] is connection:
+            if (running := self._running.get(instance_id)) is not None and running[0] is connection:
                 del self._running[instance_id]
 
     def _keep(self, connection: RelayConnection) -> None:

@@ -32,7 +32,7 @@ async def test_a_past_owner_is_not_listened_to():
     channel = connection.watch(terminal, Epoch(1))
     connection._receive(watched(channel.number, 1))
     connection._receive(encode_bytes(channel.number, 0, b"old"))
-    assert channel.ended.done() and not channel.watched
+    assert channel.ended.is_set() and not channel.watched
     assert (terminal.channel, terminal.stream_id, terminal.ring.end) == (None, None, 0)
     assert [type(message) for message in connection._outbox._queue] == [Watch, Unwatch]  # type: ignore[attr-defined]
     connection._receive(watched(connection.watch(terminal, Epoch(2)).number, 2))
@@ -49,5 +49,5 @@ async def test_a_stream_that_does_not_fit_harms_no_other():
         connection._receive(watched(beside.number, 1))
         connection._receive(encode_bytes(channel.number, *wrong))
         connection._receive(encode_bytes(beside.number, 0, b"fine"))
-        assert channel.ended.done() and terminal.channel is None
-        assert not beside.ended.done() and other.ring.read(0, 10) == b"fine"
+        assert channel.ended.is_set() and terminal.channel is None
+        assert not beside.ended.is_set() and other.ring.read(0, 10) == b"fine"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
-from support.agents import Operator, until
+from support.agents import CuttableLink, Operator, until
 from support.api_calls import call_api
 from support.asking_agents import AskingAgent
 from support.cases import cases
@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from onsembl.api.instances.instance import Instance
+from onsembl.api.instances.relay_socket import RelaySession
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.files import PART_CHARACTERS
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
@@ -206,17 +207,73 @@ async def a_viewer_stays_while_its_agents_instance_is_lost(center: Center):
         assert (await next_message(socket, "keys"))["text"] == "x"
 
 
+async def a_relay_that_hangs_is_given_up(center: Center):
+    """The agent's instance is silent: the viewer is told that nobody has control, goes on when it is back in time, and
+    is sent away otherwise."""
+    one = center.one
+    agent = await one.enrol("hangs")
+    page = str(uuid4())
+    async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in ("PING_SECONDS", "PONG_SECONDS", "CONNECT_SECONDS"):
+            patch.setattr(f"onsembl.api.instances.relay_connection.{name}", 0.5)
+        link = await stack.enter_async_context(CuttableLink(""))
+        settings = replace(center.two.services.settings, address=link.url.removeprefix("http://"))
+        silent = await stack.enter_async_context(running(settings))
+        link.lead_to(silent.url)
+        socket = await stack.enter_async_context(silent.agent_socket(agent))
+        await greet(socket)
+        viewer = await stack.enter_async_context(one.terminal_socket(agent.id))
+        await attach(viewer, center.token, client_id=page)
+        await viewer.send(json.dumps({"type": "take_control", "client_id": page}))
+        assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == page
+        link.hold("answers")
+        await socket.send(encode_output(0, b"late"))
+        assert (await next_message(viewer, "controlled"))["controller"] is None
+        link.mend()
+        assert await read_bytes(viewer, 4) == b"late"
+        patch.setattr("onsembl.api.instances.relays.FOLLOW_SECONDS", 0.0)
+        link.hold("requests")
+        assert await close_code(viewer) == CloseCode.ELSEWHERE
+        link.mend()
+
+
+async def an_owner_that_does_not_answer_is_given_up(center: Center):
+    """The agent's instance takes the question for the terminal and says nothing."""
+    one, two = center.one, center.two
+    agent = await one.enrol("silent")
+    async with two.agent_socket(agent) as socket:
+        await greet(socket)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RelaySession, "_watch", silence)
+            patch.setattr("onsembl.api.instances.relays.ATTACH_SECONDS", 0.1)
+            async with one.terminal_socket(agent.id) as viewer:
+                await viewer.send(json.dumps({"type": "attach", "access_token": center.token}))
+                assert await close_code(viewer) == CloseCode.ELSEWHERE
+
+            async def given_up() -> bool:
+                return all(str(id) != agent.id for id in one.services.relays.terminals)
+
+            await until(given_up, "the relay is given up")
+        async with one.terminal_socket(agent.id) as viewer:
+            await attach(viewer, center.token)
+
+
+async def silence(*_: object) -> None:
+    return
+
+
 async def the_last_viewer_ends_the_stream(center: Center):
     """A terminal that nobody watches is relayed no more."""
     one, two = center.one, center.two
     agent = await one.enrol("left")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("onsembl.api.instances.relays.LINGER_SECONDS", 0.01)
         async with two.agent_socket(agent) as socket:
             await greet(socket)
             async with one.terminal_socket(agent.id) as viewer:
                 await attach(viewer, center.token)
                 assert served(two, agent) == 1
+                patch.setattr("onsembl.api.instances.relays.LINGER_SECONDS", 0.01)
 
             async def gone() -> bool:
                 return served(two, agent) == 0 and all(str(id) != agent.id for id in one.services.relays.terminals)
@@ -313,6 +370,8 @@ async def an_agents_path_is_the_same_door(center: Center):
         the_relay_follows_an_agent_that_moves,
         the_relay_finds_out_itself_that_an_agent_has_moved,
         a_viewer_stays_while_its_agents_instance_is_lost,
+        a_relay_that_hangs_is_given_up,
+        an_owner_that_does_not_answer_is_given_up,
         the_last_viewer_ends_the_stream,
         an_instance_that_cannot_be_reached_is_done_without,
         requests_reach_an_agent_elsewhere,

@@ -1,5 +1,6 @@
-"""Three instances behind Fly's edge with two workers, under faults: agents that run commands, coding agents whose turns
-ask, and viewers that come back through the edge."""
+"""Three instances behind an edge with two workers, under faults: agents that run commands, coding agents whose turns
+ask, and viewers that come back through the edge. On Fly the edge repeats requests at the agent's machine; elsewhere the
+instances relay the agents' terminals."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from chaos.parts import AgentPart, ApiPart, Part, PostgresPart
@@ -44,11 +46,16 @@ class Turn:
 
 class ManyInstances(Soak):
     """A system of several instances. `asking` of the agents are coding agents. Requests go to the machine `first`, if
-    there is one, until the test changes that."""
+    there is one, until the test changes that. With `relays` the instances are not on Fly."""
 
-    def __init__(self, seed: int, stack: AsyncExitStack, form: Form, asking: int, first: str | None = None) -> None:
+    def __init__(
+        self, seed: int, stack: AsyncExitStack, form: Form, asking: int, first: str | None = None, relays: bool = False
+    ) -> None:
         super().__init__(seed, stack, form)
         self._first = first
+        self._relays = relays
+        self.relay_links: dict[str, CuttableLink] = {}
+        """By which each instance is reached by the others."""
         self._asking_count = asking
         self.turns: list[Turn] = []
 
@@ -63,14 +70,15 @@ class ManyInstances(Soak):
                 self.database_url,
                 name=machine,
                 data=f"data-{machine}",
-                FLY_MACHINE_ID=machine,
-                FLY_APP_NAME=APP,
                 ONSEMBL_PUBLIC_URL=PUBLIC_URL,
                 **SOON,
+                **await self._address(machine),
                 **environment,
             )
             for machine in MACHINES
         }
+        for machine, link in self.relay_links.items():
+            link.lead_to(self.instances[machine].url)
         self.workers = [
             Part(folder, f"worker-{n}", "worker", database_url=self.database_url, **SOON, **environment)
             for n in range(2)
@@ -94,6 +102,13 @@ class ManyInstances(Soak):
         account = await api.operator()
         self.token, self.operator = account.access_token, Operator(api, account)
         await self._start_agents()
+
+    async def _address(self, machine: str) -> dict[str, str]:
+        """The settings that say how the other instances reach this one."""
+        if not self._relays:
+            return {"FLY_MACHINE_ID": machine, "FLY_APP_NAME": APP}
+        link = self.relay_links[machine] = await self.stack.enter_async_context(CuttableLink(""))
+        return {"ONSEMBL_INSTANCE_ADDRESS": urlsplit(link.url).netloc}
 
     async def _start_agents(self) -> None:
         (self.folder / "bin").mkdir()
@@ -122,7 +137,8 @@ class ManyInstances(Soak):
 
     def kinds(self) -> dict[Callable[[], Awaitable[None]], str]:
         """The faults, each with the part that it disturbs."""
-        return {
+        between = {self.cut_relays: "relays", self.hold_relays: "relays"} if self._relays else {}
+        return between | {
             self.cut_agents: "agents' link",
             self.sever_agents: "agents' link",
             self.hold_agents: "agents' link",
@@ -144,6 +160,14 @@ class ManyInstances(Soak):
     async def hold_edge(self) -> None:
         """Nothing passes in one direction between the edge and one instance."""
         await self._hold(self.chance.choice(list(self.edge_links.values())))
+
+    async def cut_relays(self) -> None:
+        """All connections of other instances to one instance end."""
+        self.chance.choice(list(self.relay_links.values())).cut()
+
+    async def hold_relays(self) -> None:
+        """Nothing passes in one direction between one instance and the others."""
+        await self._hold(self.chance.choice(list(self.relay_links.values())))
 
     async def kill_instance(self) -> None:
         await self._instance().kill()

@@ -96,9 +96,10 @@ class ApiPart(Part):
         worker: bool = False,
         name: str = "api",
         data: str = "data",
+        port: int | None = None,
         **environment: str,
     ) -> None:
-        port = free_port()
+        port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             folder,

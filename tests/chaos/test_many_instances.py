@@ -1,4 +1,4 @@
-"""Three instances, two workers and Fly's edge under faults: every byte, command, step and answer is accounted for.
+"""Three instances, two workers and an edge under faults: every byte, command, step and answer is accounted for.
 
 `ONSEMBL_CHAOS_FAULTS` is the number of faults in the long form (default 500). `--seed` repeats the random choices of a
 run, which prints its seed.
@@ -30,31 +30,37 @@ async def under_faults(
     form: Form,
     asking: int,
     first: str | None = None,
+    *,
+    relays: bool = False,
     **environment: str,
 ) -> AsyncGenerator[ManyInstances]:
     async with AsyncExitStack() as stack:
-        center = ManyInstances(seed, stack, form, asking, first)
+        center = ManyInstances(seed, stack, form, asking, first, relays)
         await center.start(postgres, folder, **environment)
         yield center
 
 
+SHORT = Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25)
+"""The form of the default run, which takes one of the two kinds of edges by its seed."""
+FAULTS = Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause=4.0)
+
+
 @pytest.mark.seconds(30)
 @pytest.mark.parametrize(
-    ("form", "asking"),
+    ("form", "asking", "relays"),
     [
-        pytest.param(Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25), 2, id="short"),
-        pytest.param(
-            Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause=4.0),
-            6,
-            id="long",
-            marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)],
+        pytest.param(SHORT, 2, None, id="short"),
+        *(
+            pytest.param(FAULTS, 6, relays, id=name, marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)])
+            for relays, name in ((False, "long on Fly"), (True, "long with relays"))
         ),
     ],
 )
-async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, asking):
+async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, asking, relays):
     """After kills, stops and drains of instances and cut and silent links, each command ran once and ended right, each
     viewer and the archive have every byte, each answer was given once and each step is there."""
-    async with under_faults(own_postgres, tmp_path, seed, form, asking) as center:
+    relays = seed % 2 == 1 if relays is None else relays
+    async with under_faults(own_postgres, tmp_path, seed, form, asking, relays=relays) as center:
         await center.run_soak()
         await center.check()
 
@@ -62,7 +68,7 @@ async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, a
 PAST_OWNER_SERVES = """
 from onsembl.api.terminals.hub import Hub
 
-Hub.release = lambda *_: None
+Hub.release = lambda *_, **__: None
 """
 """A guard that the test removes: an instance whose agent has connected elsewhere, under a later epoch, lets go of its
 terminal."""

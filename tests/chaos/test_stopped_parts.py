@@ -4,6 +4,7 @@ again."""
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 
 import httpx
@@ -11,10 +12,15 @@ import pytest
 from chaos.parts import ApiPart, Part
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
+from support.frames import HELLO, HELLO_TEXT, attach, close_code, next_message
 from support.missing_guards import without
-from support.server import Api
+from support.ports import free_port
+from support.server import Api, running
 
+from onsembl.api.settings import Settings
+from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
+from onsembl.protocol.messages import encode_output
 from onsembl.sql import agents
 from onsembl.sql.database import connect
 
@@ -98,3 +104,55 @@ async def test_without_the_comparison_its_agents_stay_offline(database_url, tmp_
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3):
                 await stopped.operator.until_state(command, *FINAL)
+
+
+PUBLIC_URL = "https://onsembl.example"
+
+
+async def test_an_owner_that_was_stopped_feeds_no_viewer(database_url, tmp_path):
+    """The agent of a viewer at another instance connects elsewhere while its instance is stopped: the viewer goes on
+    there, and gets nothing of what the old connection brings once that instance goes on."""
+    settings = Settings(database_url=database_url, public_url=PUBLIC_URL, worker=None)
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(running(settings, reachable=True))
+        three = await stack.enter_async_context(running(settings, reachable=True))
+        port = free_port()
+        address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
+        part = ApiPart(tmp_path, database_url, port=port, **address)
+        await part.start()
+        stack.push_async_callback(part.stop)
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
+        await part.ready(http)
+        two = Api(part.url, database_url, http)
+        operator, agent = await one.operator(), await one.enrol("stopped")
+
+        old = await stack.enter_async_context(two.agent_socket(agent))
+        await old.send(HELLO_TEXT)
+        stream = (await next_message(old, "welcome"))["stream_id"]
+        await old.send(encode_output(0, b"first "))
+        viewer = await stack.enter_async_context(one.terminal_socket(agent.id))
+        await attach(viewer, operator.access_token)
+        seen = await read_until(viewer, b"first ")
+        part.freeze()
+        try:
+            new = await stack.enter_async_context(three.agent_socket(agent))
+            await new.send(json.dumps({**HELLO, "stream": {"id": stream, "start": 0, "end": 13}}))
+            at = (await next_message(new, "welcome"))["resume_offset"]
+            await new.send(encode_output(at, b"first second "[at:]))
+            seen += await read_until(viewer, b"second ")
+            await old.send(encode_output(6, b"stale stale stale"))
+        finally:
+            part.thaw()
+        assert await close_code(old) == CloseCode.SUPERSEDED
+        await new.send(encode_output(13, b"third"))
+        seen += await read_until(viewer, b"third")
+        assert seen == b"first second third"
+
+
+async def read_until(socket, mark: bytes) -> bytes:
+    seen = b""
+    async with asyncio.timeout(60):
+        while mark not in seen:
+            frame = await socket.recv()
+            seen += frame if isinstance(frame, bytes) else b""
+    return seen
