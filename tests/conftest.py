@@ -26,7 +26,12 @@ from support.forked import share_server
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.page import built_page
 from support.postgres import server_of
-from support.time_limit import pytest_timeout_set_timer
+from support.time_limit import (
+    pytest_runtest_call,
+    pytest_runtest_setup,
+    pytest_runtest_teardown,
+    pytest_timeout_set_timer,
+)
 
 from onsembl.cli.errors import CliError
 from onsembl.cli.server.dashboard_build import DashboardNotBuilt
@@ -57,7 +62,13 @@ hypothesis.settings.register_profile("loaded", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("loaded")
 
 
-__all__ = ["pytest_runtest_makereport", "pytest_timeout_set_timer"]  # pytest finds them here
+__all__ = [  # pytest finds them here
+    "pytest_runtest_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+    "pytest_timeout_set_timer",
+]
 remember_tokens()
 
 

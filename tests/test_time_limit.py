@@ -27,23 +27,42 @@ def test_hangs(begin, loop):
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(hang())
 """
+CONFTEST = """
+import signal
+from support.time_limit import *
+
+def pytest_runtest_logreport(report):
+    if report.nodeid.endswith("::test_passes"):
+        signal.raise_signal(signal.SIGALRM)
+"""
 
 
-def test_a_limit_ends_a_test_within_an_event_loop(tmp_path: Path):
-    """Whether the loop waits, or is in a callback, or in one after the other."""
-    (tmp_path / "conftest.py").write_text("from support.time_limit import pytest_timeout_set_timer\n")
-    (tmp_path / "test_it.py").write_text(TESTS)
-    result = subprocess.run(
+def run_tests(folder: Path, *, limit: float, conftest: str, tests: str) -> subprocess.CompletedProcess[str]:
+    (folder / "conftest.py").write_text(conftest)
+    (folder / "test_it.py").write_text(tests)
+    return subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)),
-            *("-o", f"pythonpath={Path(__file__).parent}", "-o", "timeout=0.2", str(tmp_path)),
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder)),
+            *("-o", f"pythonpath={Path(__file__).parent}", "-o", f"timeout={limit}", str(folder)),
         ],
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
+        cwd=folder,
         env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
-        timeout=60,
+        timeout=150,
     )
+
+
+def test_a_limit_ends_a_test_within_an_event_loop(tmp_path: Path):
+    """Whether the loop waits, or is in a callback, or in one after the other."""
+    result = run_tests(tmp_path, limit=0.2, conftest="from support.time_limit import *\n", tests=TESTS)
     assert result.returncode == 1, result.stdout
     assert "6 failed" in result.stdout, result.stdout
+
+
+def test_a_limit_between_the_phases_of_a_test_ends_no_run(tmp_path: Path):
+    """The limit is reached while pytest passes a report on, where an exception would end all tests."""
+    result = run_tests(tmp_path, limit=60.0, conftest=CONFTEST, tests="def test_passes(): pass\n")
+    assert result.returncode == 0, result.stdout
+    assert "1 passed" in result.stdout, result.stdout
