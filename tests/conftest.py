@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,6 +33,7 @@ from support.time_limit import (
     pytest_runtest_teardown,
     pytest_timeout_set_timer,
 )
+from xdist.workermanage import WorkerController
 
 from onsembl.cli.errors import CliError
 from onsembl.cli.server.dashboard_build import DashboardNotBuilt
@@ -99,18 +101,29 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Before a whole run has several processes, compile the tests, make the cluster and the page, and start the forking
-    server.
+    """Before a whole run has several processes, compile the tests, make the cluster, and start the forking server.
 
-    Otherwise each process compiles every module for itself, and waits for the cluster and the page.
+    Otherwise each process compiles every module for itself, and waits for the cluster. The page is built meanwhile, and
+    while the processes collect the tests: most of the time that takes one core.
     """
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
     share_server()
+    config.stash[_BUILDING] = building = threading.Thread(target=_build_page)
+    building.start()
     with _compiled(config):
         _migrated_server()
-        with suppress(DashboardNotBuilt, CliError):  # which the tests of the page report
-            built_page()
+
+
+def _build_page() -> None:
+    with suppress(DashboardNotBuilt, CliError):  # which the tests of the page report
+        built_page()
+
+
+def pytest_xdist_node_collection_finished(node: WorkerController) -> None:
+    """Begin no test before the page is built: on a busy machine that takes longer than the tests of the page may."""
+    if (building := node.config.stash.get(_BUILDING, None)) is not None:
+        building.join()
 
 
 @contextmanager
@@ -205,6 +218,7 @@ def _stop_shared_server() -> None:
 
 
 _OWNED = pytest.StashKey[ExitStack]()
+_BUILDING = pytest.StashKey[threading.Thread]()
 
 
 @contextmanager
