@@ -11,15 +11,18 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from markdown_it import MarkdownIt
 from psycopg.rows import DictRow
 
 from onsembl.fleet.json_rows import OnFault, to_json
 from onsembl.protocol.reports import Evidence, Finding, Recommendation, Report
 from onsembl.protocol.visible_text import visible, visible_lines
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
 
 Format = Literal["markdown", "json", "html"]
 MEDIA_TYPES: dict[Format, str] = {
@@ -29,7 +32,6 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 SUFFIXES: dict[Format, str] = {"markdown": "md", "json": "json", "html": "html"}
 
-_markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
 _BACKTICKS = re.compile(r"`+")
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)")
 _MARKS = re.compile(r"([\\`*_{}\[\]<>#|!~])")
@@ -240,4 +242,11 @@ def _code(text: str) -> str:
 
 
 def _rendered(markdown: str) -> str:
-    return _markdown.render(visible_lines(markdown))
+    return _markdown().render(visible_lines(markdown))
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # few processes export a report, and the parser slows the start of each
+
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")

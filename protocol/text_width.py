@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from wcwidth import iter_graphemes, wcswidth
-
 MAX_GRAPHEME = 32
 """Characters of a grapheme; further ones are left out, so that a flood of marks stays in one cell."""
 
@@ -26,6 +24,8 @@ def is_simple(text: str) -> bool:
 def graphemes(text: str) -> Iterator[tuple[str, int]]:
     """The graphemes of the text, each with its columns: 0 (a mark without a letter), 1 (also a control character), or
     2."""
+    from wcwidth import iter_graphemes, wcswidth  # its tables slow the start of programs that only rarely need them
+
     for grapheme in iter_graphemes(text):
         kept = grapheme[:MAX_GRAPHEME]
         width = wcswidth(kept)
@@ -41,6 +41,8 @@ def cut(text: str, limit: int) -> str:
     """The first graphemes of the text that fit into so many columns."""
     if is_simple(text):
         return text[:limit]
+    from wcwidth import iter_graphemes
+
     taken, end = 0, 0
     for grapheme in iter_graphemes(text):
         taken += columns(grapheme)

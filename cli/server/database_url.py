@@ -11,7 +11,6 @@ import psycopg
 from onsembl.cli.errors import CliError
 from onsembl.cli.hints import command_line
 from onsembl.cli.output import print_line
-from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.cli.server.hosted_project import require_session_database
 from onsembl.sql import auth_project
 from onsembl.sql.database import CONNECT_SECONDS, PromptConnection, connect
@@ -27,6 +26,9 @@ def running_database(database_url: str | None, data_dir: Path, wait: float = 0.0
                 f"No Postgres runs in {data_dir}. Start the control center first ({command_line('up')}), "
                 "or set DATABASE_URL."
             )
+        # With a URL, as a worker that starts for a job has one, the embedded Postgres need not be imported.
+        from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
+
         database_url = EmbeddedPostgres(data_dir).url()
     require_session_database(database_url)
     require_database(database_url, wait)

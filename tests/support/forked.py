@@ -44,6 +44,7 @@ PRELOADED = (
     *("onsembl.cli.server.first_operator", "onsembl.cli.server.postgres_watch", "onsembl.cli.server.serve"),
     # These import the rest when they are first used.
     *("anyio._backends._asyncio", "cryptography.hazmat.backends.openssl.backend", "encodings.idna", "httpcore"),
+    *("markdown_it", "wcwidth"),
 )
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 Stream = int | IO[Any]
