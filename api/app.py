@@ -26,6 +26,7 @@ from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import RateLimiter
 from onsembl.api.auth.rejections import Rejections
+from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.event_feed import EventFeed
@@ -98,6 +99,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
     database = ProcessDatabase(settings.database_url, settings.connections, pooler_url=settings.pooler_url, api=True)
     pool = database.work
     builtin: BuiltinSupabase | None = None
+    failures = SharedFailures()
 
     def on_rejected(endpoint: str, reason: str, address: str) -> None:
         app.state.services.rejections.record(endpoint, reason, address)
@@ -106,7 +108,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
         builtin = BuiltinSupabase(
             database_url=settings.database_url,
             issuer=f"{settings.public_url}/auth/v1",
-            on_event=audit_sign_ins(pool),
+            on_event=audit_sign_ins(pool, failures),
             on_rejected=on_rejected,
             on_failure=on_failure,
             settings=settings.auth,
@@ -121,7 +123,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None] = lam
             if builtin is not None:
                 await builtin.start()
                 stack.push_async_callback(builtin.stop)
-            rate_limiter = RateLimiter(settings.limits)
+                failures.count_in("password", builtin.sign_in_failures)
+            rate_limiter = RateLimiter(settings.limits, failures)
             operator_tokens = await _operator_tokens(settings, builtin, stack, rate_limiter)
             accounts = await _accounts(settings, builtin, stack)
             services = await _start(

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from onsembl.api.auth.rejections import Rejections
+from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.http.client_address import FORWARDED_FOR, ClientAddress
 from onsembl.api.http.problems import Problem, problem_answer
@@ -44,7 +45,7 @@ def create_realtime_app(settings: Settings, on_failure: Callable[[Exception], No
     builtin = BuiltinSupabase(
         database_url=settings.database_url,
         issuer=f"{settings.public_url}/auth/v1",
-        on_event=audit_sign_ins(database.work),
+        on_event=audit_sign_ins(database.work, SharedFailures()),
         on_rejected=rejections.record,
         on_failure=on_failure,
         settings=settings.auth,

@@ -95,6 +95,11 @@ class LeakyBuckets:
             bucket.rejected = False
         return None
 
+    def count(self, keys: Sequence[str], now: float) -> None:
+        """Count an attempt that was allowed elsewhere against each key, also above the limit."""
+        for key in keys:
+            self._bucket(key, now).level += 1
+
     def wait(self, key: str, now: float) -> float:
         """Seconds until an attempt would be allowed; 0 when it would be allowed now."""
         return max(0.0, (self._bucket(key, now).level - (self._burst - 1)) * self._refill)

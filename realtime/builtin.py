@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from onsembl.protocol.rates import LeakyBuckets
 from onsembl.realtime.auth.accounts import Accounts
 from onsembl.realtime.auth.events import OnAuthEvent, OnRejected, ignore_rejections
 from onsembl.realtime.auth.gateway import Gateway
@@ -50,6 +51,7 @@ START_SECONDS = 30.0
 class _Started:
     keys: ProjectKeys
     auth: ASGIApp
+    sign_in_failures: LeakyBuckets
 
 
 class BuiltinSupabase:
@@ -111,7 +113,8 @@ class BuiltinSupabase:
             mailer = Mailer(self._settings.mail_server) if self._settings.mail_server is not None else None
             if mailer is not None:
                 stack.push_async_callback(mailer.stop)
-            self._started = _Started(keys, self._auth(keys, bytes(project["refresh_secret"]), mailer))
+            sessions = self._sessions(bytes(project["refresh_secret"]))
+            self._started = _Started(keys, self._auth(keys, sessions, mailer), sessions.attempts)
             self._stack = stack.pop_all()
 
     async def stop(self) -> None:
@@ -157,8 +160,15 @@ class BuiltinSupabase:
         """Read the signing keys now and not at the next reload. Raises psycopg.OperationalError."""
         await self._signing_keys.load()
 
-    def _auth(self, keys: ProjectKeys, refresh_secret: bytes, mailer: Mailer | None) -> ASGIApp:
-        sessions = Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
+    @property
+    def sign_in_failures(self) -> LeakyBuckets:
+        """The rate limit of wrong passwords."""
+        return self._running.sign_in_failures
+
+    def _sessions(self, refresh_secret: bytes) -> Sessions:
+        return Sessions(self._pool, self._tokens, refresh_secret, self._passwords, self._settings, self._on_event)
+
+    def _auth(self, keys: ProjectKeys, sessions: Sessions, mailer: Mailer | None) -> ASGIApp:
         accounts = Accounts(self._pool, self._passwords, self._on_event)
         links = Links(sessions, mailer, self._tokens.issuer) if mailer is not None else None
         return AuthRoutes(sessions, accounts, Gateway(keys, self._tokens), self._on_rejected, links).app()

@@ -21,6 +21,8 @@ BROADCAST_CHANNEL = "onsembl_instances"
 """The NOTIFY channel that every instance listens to."""
 CONNECTIONS_CHANNEL = "onsembl_connections"
 """The NOTIFY channel that tells every instance which agent has connected where."""
+FAILURES_CHANNEL = "onsembl_failures"
+"""The NOTIFY channel that tells every instance of wrong guesses at passwords and codes."""
 
 
 async def register(conn: Connection, address: str) -> InstanceId:
@@ -134,3 +136,8 @@ async def broadcast(conn: Connection, payload: str) -> None:
 async def announce(conn: Connection, payload: str) -> None:
     """Notify every instance of an agent's connection when the transaction commits."""
     await conn.execute("select pg_notify(%s, %s)", [CONNECTIONS_CHANNEL, payload])
+
+
+async def tell_failure(conn: Connection, payload: str) -> None:
+    """Notify every instance of a wrong guess when the transaction commits; `payload` has at most 7,999 bytes."""
+    await conn.execute("select pg_notify(%s, %s)", [FAILURES_CHANNEL, payload])

@@ -1,4 +1,5 @@
-"""Rate limits per agent, address and operator. Each process counts for itself, in memory.
+"""Rate limits per agent, address and operator. Each process counts for itself, in memory; wrong codes of the device
+flow are shared (`shared_failures.py`).
 
 Requests with valid credentials are limited so generously that a whole fleet may share one address. Requests with
 unknown tokens are soon answered 429, before the database is asked.
@@ -10,9 +11,11 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.rates import LeakyBuckets, network_of
+from onsembl.sql.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class RateLimiter:
     """Counts the requests and sockets of this process, and raises Problem 429 for those beyond the limits."""
 
     limits: RateLimits
+    failures: SharedFailures
+    """Wrong user codes are counted by all instances together."""
     _agent_connects: LeakyBuckets = field(init=False)
     _agent_refreshes: LeakyBuckets = field(init=False)
     _address_connects: LeakyBuckets = field(init=False)
@@ -72,6 +77,7 @@ class RateLimiter:
         self._address_failures = self.limits.address_failures.bucket()
         self._address_device_requests = self.limits.address_device_requests.bucket()
         self._user_codes = self.limits.user_codes.bucket()
+        self.failures.count_in("user_code", self._user_codes)
         self._address_invalid_tokens = self.limits.address_invalid_tokens.bucket()
         self._address_introspections = self.limits.address_introspections.bucket()
 
@@ -105,6 +111,10 @@ class RateLimiter:
     def refund_user_code(self, operator: str, address: str) -> None:
         """Do not count the user code after all, since it was right."""
         self._user_codes.refund([operator, network_of(address)])
+
+    async def share_wrong_user_code(self, conn: Connection, operator: str, address: str) -> None:
+        """Have the other instances count a user code that was wrong, when the transaction commits."""
+        await self.failures.tell(conn, "user_code", [operator, network_of(address)])
 
     def count_refresh(self, agent_id: AgentId) -> None:
         """Count a refresh of an agent's tokens. Raises Problem 429."""

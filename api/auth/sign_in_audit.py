@@ -1,13 +1,15 @@
-"""Audits sign-ins at the built-in Auth. (A hosted project keeps an audit log of its own.)"""
+"""Audits sign-ins at the built-in Auth, and tells the other instances of wrong passwords. (A hosted project keeps an
+audit log and limits of its own.)"""
 
 from __future__ import annotations
 
+from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.realtime.auth.events import AuthEvent, OnAuthEvent
 from onsembl.sql import audit
 from onsembl.sql.database import Pool
 
 
-def audit_sign_ins(pool: Pool) -> OnAuthEvent:
+def audit_sign_ins(pool: Pool, failures: SharedFailures) -> OnAuthEvent:
     """The function that the built-in Auth calls for each sign-in, refresh, sign-out and change of a user."""
 
     async def on_event(event: AuthEvent) -> None:
@@ -17,6 +19,8 @@ def audit_sign_ins(pool: Pool) -> OnAuthEvent:
             kind = "operator" if event.user_id is not None else "anonymous"
             actor = audit.Actor(kind, event.user_id, event.email, event.address)
         async with pool.connection() as conn:
+            if event.counted:
+                await failures.tell(conn, "password", event.counted)
             await audit.write(
                 conn,
                 audit.Event(

@@ -116,7 +116,8 @@ class Instance:
 
     async def receive_messages(self) -> None:
         """Apply messages and broadcasts as they come, until cancelled."""
-        channels = [instances.channel(self._id), instances.BROADCAST_CHANNEL, instances.CONNECTIONS_CHANNEL]
+        shared = [instances.BROADCAST_CHANNEL, instances.CONNECTIONS_CHANNEL, instances.FAILURES_CHANNEL]
+        channels = [instances.channel(self._id), *shared]
         await self._listener.listen(channels, self._receive, self._catch_up)
 
     async def _receive(self, channel: str, payload: str) -> None:
@@ -124,6 +125,8 @@ class Instance:
             await self._apply_broadcast(msgspec.json.decode(payload, type=Broadcast))
         elif channel == instances.CONNECTIONS_CHANNEL:
             self._agent_connected(msgspec.json.decode(payload, type=AgentConnected))
+        elif channel == instances.FAILURES_CHANNEL:
+            self._services.rate_limiter.failures.receive(payload)
         else:
             await self._apply(msgspec.json.decode(payload, type=InstanceMessage))
 

@@ -161,6 +161,8 @@ async def find_device_request(call: Call[NoBody]) -> DictRow:
     services.rate_limiter.count_user_code(str(call.signed_in.id), call.address)
     async with services.pool.connection() as conn:
         row = await device_requests.by_user_code(conn, code)
+        if row is None:
+            await services.rate_limiter.share_wrong_user_code(conn, str(call.signed_in.id), call.address)
     if row is None:
         raise Problem(404, "No agent waits under this code. Codes expire after 15 minutes.")
     services.rate_limiter.refund_user_code(str(call.signed_in.id), call.address)

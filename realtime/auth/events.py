@@ -24,7 +24,8 @@ Action = Literal[
 class AuthEvent:
     """One action on the user `user_id` with the address `email`.
 
-    `address` is the client's network address. `by_admin` is true when the caller used the secret key.
+    `address` is the client's network address. `by_admin` is true when the caller used the secret key. A wrong password
+    has in `counted` the keys under which the rate limit has counted it.
     """
 
     action: Action
@@ -34,6 +35,7 @@ class AuthEvent:
     user_id: UUID | None = None
     reason: str = ""
     by_admin: bool = False
+    counted: tuple[str, ...] = ()
 
 
 OnAuthEvent = Callable[[AuthEvent], Awaitable[None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,7 +52,7 @@ class Sessions:
     async def sign_in(self, email: str, password: str, address: str) -> dict[str, Any]:
         """Sign in with email and password."""
         email = email.strip().lower()
-        keys = (f"address {network_of(address)}", f"account {email}")
+        keys = (f"address {network_of(address)}", f"account {_digest(email)}")
         rejection = self.attempts.take(keys, time.monotonic())
         if rejection is not None:
             error = TooManyAttempts(rejection.wait)
@@ -63,7 +64,7 @@ class Sessions:
         # Compare the password first: without the right one, neither the answer nor its time tells about the account.
         if not await self.passwords.matches(password, user["encrypted_password"] if user else None) or user is None:
             error = AuthError(400, "invalid_credentials", "Invalid login credentials")
-            await self._audit_rejection("sign_in", address, email, "wrong email or password", error)
+            await self._audit_rejection("sign_in", address, email, "wrong email or password", error, counted=keys)
             raise error
         self.attempts.refund(keys)
         if user["banned"]:
@@ -180,12 +181,26 @@ class Sessions:
         )
 
     async def _audit_rejection(
-        self, action: Action, address: str, email: str, reason: str, error: AuthError, user_id: UUID | None = None
+        self,
+        action: Action,
+        address: str,
+        email: str,
+        reason: str,
+        error: AuthError,
+        user_id: UUID | None = None,
+        counted: tuple[str, ...] = (),
     ) -> None:
         """Write the rejection to the audit log and mark the error as audited."""
-        await self.on_event(
-            AuthEvent(action=action, outcome="refused", address=address, email=email, reason=reason, user_id=user_id)
+        event = AuthEvent(
+            action=action,
+            outcome="refused",
+            address=address,
+            email=email,
+            reason=reason,
+            user_id=user_id,
+            counted=counted,
         )
+        await self.on_event(event)
         error.audited = True
 
     def _token_response(self, user: DictRow, session: DictRow, counter: int) -> dict[str, Any]:
@@ -210,3 +225,8 @@ class Sessions:
             "refresh_token": RefreshToken(session["id"], counter).text(self.refresh_secret),
             "user": user_json(user),
         }
+
+
+def _digest(email: str) -> str:
+    """A short name of the account for rate limits, however long the text is that somebody typed."""
+    return hashlib.sha256(email.encode(errors="surrogatepass")).hexdigest()

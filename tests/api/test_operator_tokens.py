@@ -15,6 +15,7 @@ from onsembl.api.auth import operator_tokens
 from onsembl.api.auth.introspected_tokens import IntrospectedTokens
 from onsembl.api.auth.operator_tokens import OperatorTokens
 from onsembl.api.auth.rate_limits import Allowance, RateLimiter, RateLimits
+from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.api.http.problems import Problem
 from onsembl.protocol.states import Role
 from onsembl.realtime.tokens import SigningKey
@@ -177,9 +178,8 @@ async def test_tokens_under_a_shared_secret_are_asked_about():
 
     good, bad = (jwt.encode(claims(), secret * 32, algorithm="HS256") for secret in ("s", "t"))
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        tokens = OperatorTokens(
-            ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits()))
-        )
+        limiter = RateLimiter(RateLimits(), SharedFailures())
+        tokens = OperatorTokens(ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", limiter))
         for _ in range(2):
             # The current role of the issuer counts, not the role in an older token.
             assert (await tokens.verify(good, HERE)).role is Role.ADMIN
@@ -202,7 +202,7 @@ async def test_only_the_issuers_own_rejection_rejects_a_token(answer):
     """An answer of a gateway or a proxy in between says nothing of the token: it may be tried again."""
     token = jwt.encode(claims(), "s" * 32, algorithm="HS256")
     async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as client:
-        introspected = IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits()))
+        introspected = IntrospectedTokens(client, ISSUER, "key", RateLimiter(RateLimits(), SharedFailures()))
         assert await refused(OperatorTokens(ISSUER, Issuer().jwks, introspected), token) == 503
 
 
@@ -222,7 +222,7 @@ async def test_an_address_whose_tokens_are_not_accepted_makes_nobody_ask_on_and_
         return jwt.encode(claims(jti=str(uuid4()), **changes), "t" * 32, algorithm="HS256")
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        rate_limiter = RateLimiter(RateLimits(address_introspections=Allowance(3, 1000.0)))
+        rate_limiter = RateLimiter(RateLimits(address_introspections=Allowance(3, 1000.0)), SharedFailures())
         tokens = OperatorTokens(ISSUER, Issuer().jwks, IntrospectedTokens(client, ISSUER, "key", rate_limiter))
         for changes in ({"aud": "somebody"}, {"iss": "https://other.example/auth/v1"}, {"exp": 1}, {"sub": None}):
             assert await refused(tokens, forged(**changes)) == 401
