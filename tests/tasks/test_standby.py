@@ -188,8 +188,8 @@ async def _end_commands(socket: ClientConnection, go: asyncio.Event, ended: Coun
 
 
 async def test_nothing_needs_a_worker_to_be_alive(database_url: str, tmp_path: Path):
-    """While no worker comes, schedules that are due twice fire each time, and the agents of a dead instance go offline.
-    Then a worker is woken, and each command runs once."""
+    """While no worker comes, two schedules that are due fire once each, though two instances look for them, and the
+    agents of a dead instance go offline. Then a worker is woken, and each command runs once."""
     proxy = StartingProxy(database_url)
     proxy.refuses = 10**6
     async with proxy.serving() as url:
@@ -197,7 +197,7 @@ async def test_nothing_needs_a_worker_to_be_alive(database_url: str, tmp_path: P
             dead_after=2.0, instance_dead_after=2.0, jobs_per_worker=200, wake=WakeTarget(url=url, secret=SECRET)
         )
         settings = Settings(database_url=database_url, public_url="", worker=None, standby=standby)
-        async with running(settings) as api, agent_running(api, tmp_path) as agent:
+        async with running(settings) as api, running(settings), agent_running(api, tmp_path) as agent:
             operator = Operator(api, await api.operator())
             lost = await api.enrol("lost")
             async with await connect(database_url, role="onsembl_api") as conn:
