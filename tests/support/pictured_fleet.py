@@ -62,6 +62,8 @@ DATES = (
            connected_at = connected_at - interval '9 h'
        where id = %(agent)s""",
 )
+AT_ONCE = 4
+"""How many agents are enrolled, and begin to work, at the same time: a busy machine answers no more."""
 BEGIN_SECONDS, END_SECONDS = 180.0, 60.0
 PAST_COMMANDS = """
     insert into onsembl.commands (agent_id, text, state, requested_by_name, created_at, dispatched_at, started_at)
@@ -168,6 +170,7 @@ class PicturedFleet:
         self._operators = operators
         self._database_url = database_url
         self._links: list[PicturedLink] = []
+        self._few = asyncio.Semaphore(AT_ONCE)
 
     async def begin(self) -> None:
         """Enrol all agents, connect them, and bring each to its state."""
@@ -180,10 +183,10 @@ class PicturedFleet:
         await asyncio.to_thread(self._date, links)
 
     async def _connect(self, http: httpx.AsyncClient, agent: PicturedAgent) -> PicturedLink:
-        admin = self._operators[0]
-        body = {"name_pattern": agent.name}
-        token = (await self._post(http, "/v1/enrolment-tokens", body, admin))["token"]
-        made = await self._post(http, "/v1/agents/enrol", {"name": agent.name, "kind": agent.kind}, bearer(token))
+        async with self._few:
+            body = {"name_pattern": agent.name}
+            token = (await self._post(http, "/v1/enrolment-tokens", body, self._operators[0]))["token"]
+            made = await self._post(http, "/v1/agents/enrol", {"name": agent.name, "kind": agent.kind}, bearer(token))
         socket = await connect(
             self._url.replace("http", "ws", 1) + "/v1/agent",
             subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
@@ -197,6 +200,10 @@ class PicturedFleet:
         return link
 
     async def _work(self, http: httpx.AsyncClient, number: int, link: PicturedLink) -> None:
+        async with self._few:
+            await self._begin_work(http, number, link)
+
+    async def _begin_work(self, http: httpx.AsyncClient, number: int, link: PicturedLink) -> None:
         operator = self._operators[number % len(self._operators)]
         path = f"/v1/agents/{link.id}"
         conversation = {"conversation": "new"} if link.agent.kind.converses else {}

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -74,8 +75,22 @@ PAGES = {
 }
 """Each picture's name, and the page's address."""
 SCALE = 2
+TOKENS = ("--agent-access-token", "86400")
+"""The pictured agents do not renew their tokens, and `--hold` may be for a day."""
 SECONDS = 60.0
 ATTACHED = '.host[data-link="attached"]'
+FIT = """() => {
+    const buttons = [...document.querySelectorAll("button")];
+    buttons.find(({ textContent }) => textContent.trim() === "Fit to me")?.click();
+}"""
+WEBP = """async (png) => {
+    const image = await createImageBitmap(await (await fetch(png)).blob());
+    const canvas = new OffscreenCanvas(image.width, image.height);
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    const webp = await canvas.convertToBlob({ type: "image/webp", quality: 0.8 });
+    const bytes = new Uint8Array(await webp.arrayBuffer());
+    return btoa(bytes.reduce((text, byte) => text + String.fromCharCode(byte), ""));
+}"""
 PROGRAMS = {
     "make": r"""#!/bin/sh
 say() { printf "$@"; sleep 0.03; }
@@ -230,7 +245,7 @@ class Demo:
 @contextmanager
 def demo() -> Generator[Demo]:
     """A control center with agents online and offline, and with ended, running and queued commands."""
-    with data_folder() as folder, ControlCenter(folder / "data") as center, ExitStack() as stack:
+    with data_folder() as folder, ControlCenter(folder / "data", *TOKENS) as center, ExitStack() as stack:
         made = Demo(folder, center.ready())
         stack.enter_context(pictured_fleet(made.url, made.operators, made.database_url))
         stack.enter_context(made.agent(AGENT))
@@ -257,6 +272,8 @@ def show(page: Page, url: str, name: str) -> None:
     elif name == "fleet":
         expect(page.locator(ATTACHED)).to_be_visible()
         page.wait_for_function("() => window.onsembl.terminal.text().includes('Watching')")
+        page.evaluate(FIT)
+        expect(page.get_by_role("button", name="Fit to me")).to_have_count(0)
     elif name == "waiting":
         expect(page.locator(ATTACHED)).to_be_visible()
         page.wait_for_function("() => window.onsembl.terminal.text().includes('rounded lines')")
@@ -283,7 +300,18 @@ def show(page: Page, url: str, name: str) -> None:
     page.evaluate("() => document.fonts.ready.then(() => true)")
 
 
-def take(browser: Browser, demo: Demo, view: str, names: Iterable[str], folder: Path, scale: int) -> None:
+def as_webp(browser: Browser, png: bytes) -> bytes:
+    """The picture in a third of its size, for the documents."""
+    page = browser.new_page()
+    try:
+        return b64decode(page.evaluate(WEBP, f"data:image/png;base64,{b64encode(png).decode()}"))
+    finally:
+        page.close()
+
+
+def take(
+    browser: Browser, demo: Demo, view: str, names: Iterable[str], folder: Path, scale: int, *, webp: bool = False
+) -> None:
     """Saves the pictures of one view."""
     window = VIEWS[view]
     page = browser.new_page(
@@ -301,8 +329,9 @@ def take(browser: Browser, demo: Demo, view: str, names: Iterable[str], folder: 
             sign_in(page, demo.email, demo.password)
             signed_in = True
         show(page, demo.url, name)
-        path = folder / f"{name}-{view}.png"
-        page.screenshot(path=path, animations="disabled", caret="hide")
+        path = folder / f"{name}-{view}.{'webp' if webp else 'png'}"
+        png = page.screenshot(animations="disabled", caret="hide")
+        path.write_bytes(as_webp(browser, png) if webp else png)
         print(path, flush=True)
     page.close()
 
@@ -315,6 +344,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PAGES, default=list(PAGES), help="these pages")
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS), help="these views")
     parser.add_argument("--scale", type=int, default=SCALE, help=f"pixels for each of the page's; {SCALE} if not given")
+    parser.add_argument("--webp", action="store_true", help="as WebP, which is smaller")
     parser.add_argument("--hold", action="store_true", help="then keep the fleet until Ctrl-C, and say where it is")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -324,7 +354,7 @@ def main() -> None:
         path = chromium_path(playwright.chromium.executable_path)
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         for view in options.views:
-            take(browser, filled, view, options.only, options.folder, options.scale)
+            take(browser, filled, view, options.only, options.folder, options.scale, webp=options.webp)
         browser.close()
         print(f"{len(options.views) * len(options.only)} pictures in {time.monotonic() - began:.0f} s", file=sys.stderr)
         if options.hold:
