@@ -60,7 +60,7 @@ async def ours(load: Load) -> dict[str, float]:
                 await viewer.connect()
                 viewers.append(viewer)
         pad = b"x" * (load.size - STAMP.size)
-        measures = await _measure(load, lambda n: agents[n % len(agents)].send_stamped(pad), latencies, server.pid)
+        measures = await measure(load, lambda n: agents[n % len(agents)].send_stamped(pad), latencies, server.pid)
         async with asyncio.timeout(30):
             while any(agent.acknowledged < agent.offset for agent in agents):  # noqa: ASYNC110 — clients are callbacks
                 await asyncio.sleep(0.05)
@@ -105,18 +105,20 @@ async def peer(path: Path, load: Load) -> dict[str, float]:
             agents[number % len(agents)].send(WSMsgType.BINARY, STAMP.pack(time.monotonic_ns()) + pad)
 
         await asyncio.sleep(0.3)
-        return await _measure(load, send, latencies, pid)
+        return await measure(load, send, latencies, pid)
 
 
-def _worked(pid: int) -> float:
+def worked_seconds(pid: int) -> float:
     """Processor seconds that a process has used."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
 
 
-async def _measure(load: Load, send: Callable[[int], None], latencies: list[int], pid: int) -> dict[str, float]:
+async def measure(load: Load, send: Callable[[int], None], latencies: list[int], pid: int) -> dict[str, float]:
+    """Send chunks by `send`, which gets their numbers, and measure the deliveries that come to `latencies`, and what
+    they cost the process `pid`."""
     await asyncio.sleep(0.5)
-    worked = _worked(pid)
+    worked = worked_seconds(pid)
     sent, began = 0, time.monotonic()
     until = began + load.seconds
     if load.rate is None:
@@ -140,7 +142,7 @@ async def _measure(load: Load, send: Callable[[int], None], latencies: list[int]
         await asyncio.sleep(0.02)
     latencies.sort()
     count = len(latencies)
-    each = {"server µs/delivery": (_worked(pid) - worked) / count * 1e6}
+    each = {"server µs/delivery": (worked_seconds(pid) - worked) / count * 1e6}
     lost = {"lost": float(sent * load.viewers - count)}
     if load.rate is None:
         return {"deliveries/s": round(count / took), **each, **lost}

@@ -288,6 +288,15 @@ def test_an_emergency_stop_that_takes_too_long_is_the_exit_code(part, monkeypatc
     assert '"proven_s": 3.1' in capsys.readouterr().out
 
 
+def test_the_relay_may_add_little_and_lose_nothing(part):
+    """The benchmark of two instances names each target that was missed."""
+    missed = part("instances_bench").missed
+    direct = {"p50 ms": 0.2, "p99 ms": 1.0, "lost": 0.0}
+    assert missed({"direct": direct, "relayed": {"p50 ms": 1.1, "p99 ms": 5.9, "lost": 0.0}}) == []
+    wrong = missed({"direct": direct, "relayed": {"p50 ms": 1.3, "p99 ms": 6.1, "lost": 2.0}})
+    assert [text.split()[-1] for text in wrong] == ["1", "5", "lost"]
+
+
 @pytest.mark.timeout(200)
 def test_a_row_of_the_benchmarks_is_measured_and_judged(memory, tmp_path):
     """A benchmark's files have the machine, the value, its target and whether it is met, which also sets the exit
