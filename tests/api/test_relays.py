@@ -239,24 +239,21 @@ async def a_relay_that_hangs_is_given_up(center: Center):
 
 
 async def an_owner_that_does_not_answer_is_given_up(center: Center):
-    """The agent's instance takes the question for the terminal and says nothing."""
+    """The agent's instance takes the question for the terminal and says nothing: the viewer is sent away."""
     one, two = center.one, center.two
     agent = await one.enrol("silent")
-    async with two.agent_socket(agent) as socket:
+    async with two.agent_socket(agent) as socket, one.terminal_socket(agent.id) as viewer:
         await greet(socket)
+        await attach(viewer, center.token)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(RelaySession, "_watch", silence)
             patch.setattr("onsembl.api.instances.relays.ATTACH_SECONDS", 0.1)
-            async with one.terminal_socket(agent.id) as viewer:
-                await viewer.send(json.dumps({"type": "attach", "access_token": center.token}))
-                assert await close_code(viewer) == CloseCode.ELSEWHERE
-
-            async def given_up() -> bool:
-                return all(str(id) != agent.id for id in one.services.relays.terminals)
-
-            await until(given_up, "the relay is given up")
-        async with one.terminal_socket(agent.id) as viewer:
-            await attach(viewer, center.token)
+            patch.setattr("onsembl.api.instances.relays.FOLLOW_SECONDS", 0.0)
+            for connection, _ in list(one.services.relays._running.values()):
+                connection._socket.transport.abort()
+            assert await close_code(viewer) == CloseCode.ELSEWHERE
+        async with one.terminal_socket(agent.id) as again:
+            await attach(again, center.token)
 
 
 async def silence(*_: object) -> None:
