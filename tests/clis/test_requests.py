@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ async def asked(admin: Operator, command: dict[str, Any], count: int = 1) -> lis
         found = (await call_api(admin, "GET", "/v1/attention?state=open"))["requests"]
         return found if len(found) == count else None
 
-    return await until(waiting, f"{count} requests wait")  # type: ignore[return-value]
+    return await until(waiting, f"{count} requests wait", 150)  # type: ignore[return-value]
 
 
 async def answer(admin: Operator, row: dict[str, Any], decision: str, **fields: Any) -> None:
@@ -220,3 +221,49 @@ async def test_questions_of_codex_wait(api, admin, codex, tmp_path):
         (said,) = [step["title"] for step in steps if step["kind"] == "message"]
         printed = json.loads(said.removeprefix("The command printed: "))
         assert printed == {"answers": {id: {"answers": texts} for id, texts in given.items()}}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The content of each file below the folder."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+SETTINGS = ("*.toml", "*.rules", "settings*.json", "opencode*.json*", ".claude.json", "*mcp*", "AGENTS*", "GEMINI*")
+"""What CLIs read as settings, by name."""
+
+
+async def test_the_users_files_stay_as_they_are(api, admin, asking, tmp_path):
+    """During a turn with a question to the operator, a permission and a change: the settings of the CLI, the user's
+    instructions, and the working folder. None is changed. Settings that a CLI makes itself have nothing of ours."""
+    home, folder = tmp_path / "home", tmp_path / "project"
+    folder.mkdir()
+    for name in (".codex/AGENTS.md", ".codex/rules/own.rules", ".gemini/GEMINI.md", ".config/opencode/AGENTS.md"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("# of the user\n")
+    for name in ("AGENTS.md", "CLAUDE.md", "GEMINI.md"):
+        (folder / name).write_text("# of the user\n")
+    for settings in home.rglob("*.json"):  # Gemini CLI and OpenCode write theirs anew when they start, in this form
+        schema = {"$schema": "https://opencode.ai/config.json"} if settings.name == "opencode.json" else {}
+        settings.write_text(json.dumps(schema | json.loads(settings.read_text()), indent=2))
+    before = files_of(home) | files_of(folder)
+    question = json.dumps({"question": "Deploy?", "options": ["now", "later"]})
+    server = server_name(tmp_path / "agents" / "one")
+    tool = asking.tool.format(server=server, bare=server.replace("-", "_"), tool="ask_operator")
+    async with agent_running(
+        api, tmp_path, kind=asking.cli.kind, arguments=asking.cli.arguments, options=("--cwd", str(folder))
+    ) as agent:
+        text = f"[call: {tool} {question}] {prompt(folder, (asking.shell, 'a'), (asking.edit, 'b'))}"
+        command = await admin.send(agent.id, text, permission_mode="ask")
+        (row,) = await asked(admin, command)
+        await answer(admin, row, "answers", answers=[{"id": "1", "answers": ["later"]}])
+        for _ in range(2):
+            (row,) = await asked(admin, command)
+            await answer(admin, row, "allow")
+        ended = await admin.until_state(command, *FINAL)
+        assert (ended["state"], ended["error"], ended["denied"]) == ("succeeded", None, 0)
+    assert files_of(folder).keys() == {"AGENTS.md", "CLAUDE.md", "GEMINI.md", "a", "b"}
+    after = files_of(home) | files_of(folder)
+    assert {name: after.get(name) for name in before} == before
+    made = [name for name in after.keys() - before.keys() if any(fnmatch(Path(name).name, kind) for kind in SETTINGS)]
+    assert [name for name in made if server.encode() in after[name] or b"onsembl" in after[name]] == []
