@@ -129,13 +129,17 @@ class LoadAgent(WSListener):
 
 
 class LoadViewer(WSListener):
-    """A viewer that reads stamped chunks of `size` bytes, and records the age of each in nanoseconds."""
+    """A viewer that reads stamped chunks of `size` bytes, and records the age of each in nanoseconds. It takes the
+    times of lines as the page does, unless `times` is false."""
 
-    def __init__(self, url: str, agent_id: str, access_token: str, size: int, latencies: list[int]) -> None:
+    def __init__(
+        self, url: str, agent_id: str, access_token: str, size: int, latencies: list[int], *, times: bool = True
+    ) -> None:
         self._address = url.replace("http", "ws", 1) + f"/v1/agents/{agent_id}/terminal"
         self._token = access_token
         self._size = size
         self._latencies = latencies
+        self._times = times
         self._rest = b""
         self.bytes = 0
         self.gaps = 0
@@ -164,7 +168,7 @@ class LoadViewer(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
-        self.say({"type": "attach", "access_token": self._token, "times": True})
+        self.say({"type": "attach", "access_token": self._token, "times": self._times})
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if not self.leaving:

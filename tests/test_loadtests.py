@@ -298,6 +298,12 @@ def test_the_relay_may_add_little_and_lose_nothing(part):
 
 
 @pytest.mark.timeout(200)
+def test_the_cost_of_times_is_a_ratio_of_rounds(part):
+    """Each round is compared with itself, so that noise of a round hits both."""
+    found = part("times_bench").compared([2.0, 20.0, 3.0], [1.0, 10.0, 2.0])
+    assert found == {"with": 3.0, "without": 2.0, "ratio": 2.0, "from": 1.5, "to": 2.0}
+
+
 def test_a_row_of_the_benchmarks_is_measured_and_judged(memory, tmp_path):
     """A benchmark's files have the machine, the value, its target and whether it is met, which also sets the exit
     code."""
