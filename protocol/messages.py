@@ -384,10 +384,12 @@ class StreamStarted(Message, tag="stream_started", frozen=True, kw_only=True):
 
 class Times(Message, tag="times", frozen=True, kw_only=True):
     """The bytes from each of `offsets` on were received in the second (Unix time) at the same index of `seconds`, which
-    is 0 if it is not known. Sent before these bytes, to a viewer that attached with `times`."""
+    is 0 if it is not known. Of the bytes before `exact_from` it may be too early. Sent before these bytes, to a viewer
+    that attached with `times`."""
 
     offsets: list[int]
     seconds: list[int]
+    exact_from: int = 0
 
 
 AgentMessage = (

@@ -151,9 +151,9 @@ class RelayedTerminal(ViewedTerminal):
             case Resized():
                 self.resized(message)
             case Times():
-                for offset, second in zip(message.offsets, message.seconds, strict=False):
-                    if offset > self.times.newest:  # else it came from the owner before
-                        self.times.note(offset, second)
+                marks = zip(message.offsets, message.seconds, strict=False)
+                new = [mark for mark in marks if mark[0] > self.times.newest]  # the others came from the owner before
+                self.times.extend(new, message.exact_from)
                 self.wake()
             case Controlled():
                 self.controlled(message)

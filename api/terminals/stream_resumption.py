@@ -77,7 +77,7 @@ async def _fill(hub: Hub, terminal: Terminal, upto: int) -> None:
         if not data:
             return
         start = terminal.inbox.end
-        terminal.fill(data, times.marks(start, start + len(data)))
+        terminal.fill(data, times.marks(start, start + len(data)), times.exact_from)
 
 
 async def refill(pool: Pool, terminal: Terminal) -> None:
@@ -100,18 +100,20 @@ async def _refill(pool: Pool, terminal: Terminal) -> None:
         first = max(kept[0] if kept is not None else start, start - ring.room)
         parts: list[bytes] = []
         marks: Marks = []
+        exact_from = 0
         while first < start:
             data, times = await read(pool, terminal, first, start)
             if not data:
                 return
             parts.append(data)
             marks += times.marks(first, first + len(data))
+            exact_from = max(exact_from, times.exact_from)
             first += len(data)
         if terminal.ring is ring and ring.start == start:
             earlier = b"".join(parts)
             ring.prepend(earlier)
             terminal.modes.prepend(earlier, start - len(earlier))
-            terminal.times.prepend(marks)
+            terminal.times.prepend(marks, exact_from)
             terminal.refilled = True
 
 

@@ -90,10 +90,10 @@ class Terminal(ViewedTerminal):
         if offset < log.backlog.start and log.on_archived is not None:
             log.on_archived()
 
-    def fill(self, data: bytes, marks: Marks) -> None:
-        """Append bytes from the archive, which had them by way of another process, with the marks of their times."""
-        for offset, second in marks:
-            self.times.note(offset, second)
+    def fill(self, data: bytes, marks: Marks, exact_from: int) -> None:
+        """Append bytes from the archive, which had them by way of another process, with the marks of their times, of
+        which those before `exact_from` may be too early."""
+        self.times.extend(marks, exact_from)
         self.inbox.end += len(data)
         self._counted_from += len(data)
         self.ring.append(data)

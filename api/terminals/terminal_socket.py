@@ -312,7 +312,8 @@ class ViewerSession:
             if not data:
                 return
             if viewer.timed:
-                await self._send(times_message(times.marks(lacks[0], lacks[0] + len(data))))
+                marks = times.marks(lacks[0], lacks[0] + len(data))
+                await self._send(times_message(marks, times.exact_from))
             for at in range(0, len(data), MAX_FRAME_BYTES):
                 frame = data[at : at + MAX_FRAME_BYTES]
                 await self._websocket.send_bytes(frame)

@@ -19,9 +19,10 @@ def _terminal_client(client: Client) -> TerminalClient:
     return TerminalClient(client_id=client.id, name=client.name[:256])
 
 
-def times_message(marks: Marks) -> Times:
-    """The message with these marks."""
-    return Times(offsets=[offset for offset, _ in marks], seconds=[second for _, second in marks])
+def times_message(marks: Marks, exact_from: int) -> Times:
+    """The message with these marks, of which those before `exact_from` may be too early."""
+    offsets, seconds = [offset for offset, _ in marks], [second for _, second in marks]
+    return Times(offsets=offsets, seconds=seconds, exact_from=exact_from)
 
 
 class Viewer:
@@ -132,7 +133,7 @@ class Viewer:
         """The marks that this viewer lacks: at first also that of its next byte, which is older."""
         marks = self._times.marks(self._offset) if self._told < 0 else self._times.later(self._told)
         self._told = self._times.newest
-        return times_message(marks)
+        return times_message(marks, self._times.exact_from)
 
     def _resized(self) -> Resized | None:
         """The change of size before the next byte, if there is one."""

@@ -146,7 +146,8 @@ async def test_a_viewer_is_told_when_bytes_were_received(settings, monkeypatch):
 
 def times(marks: dict[int, float]) -> dict[str, object]:
     """The message with these marks."""
-    return {"type": "times", "offsets": [*marks], "seconds": [int(second) for second in marks.values()]}
+    seconds = [int(second) for second in marks.values()]
+    return {"type": "times", "offsets": [*marks], "seconds": seconds, "exact_from": 0}
 
 
 async def acknowledged(socket, upto: int) -> None:

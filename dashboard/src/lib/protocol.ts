@@ -173,12 +173,14 @@ export interface Resized {
 
 /**
  * The bytes from each of `offsets` on were received in the second (Unix time) at the same index of `seconds`, which
- * is 0 if it is not known. Sent before these bytes, to a viewer that attached with `times`.
+ * is 0 if it is not known. Of the bytes before `exact_from` it may be too early. Sent before these bytes, to a viewer
+ * that attached with `times`.
  */
 export interface Times {
   type: "times";
   offsets: number[];
   seconds: number[];
+  exact_from: number;
 }
 
 /** Who has control and who waits for it: sent to every viewer, after `attached` and at each change. */

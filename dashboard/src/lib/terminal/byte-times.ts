@@ -1,17 +1,18 @@
 import type { Times } from "../protocol.ts";
 
-/** From `offset` on, bytes were received in this second (Unix time); 0 if it is not known. */
+/** From `offset` on, bytes were received in this second (Unix time); 0 if it is not known. With `about` it may be too early. */
 export interface TimeMark {
   offset: number;
   second: number;
+  about: boolean;
 }
 
 /** The marks of bytes that have yet to come to the screen, by offset. */
 export class ByteTimes {
   #marks: TimeMark[] = [];
 
-  add({ offsets, seconds }: Times): void {
-    const added = offsets.map((offset, index) => ({ offset, second: seconds[index] ?? 0 }));
+  add({ offsets, seconds, exact_from: exact }: Times): void {
+    const added = offsets.map((offset, index) => ({ offset, second: seconds[index] ?? 0, about: offset < exact }));
     const ordered = (added[0]?.offset ?? 0) >= (this.#marks.at(-1)?.offset ?? 0);
     this.#marks.push(...added);
     if (!ordered) this.#marks.sort((one, other) => one.offset - other.offset);

@@ -63,11 +63,12 @@ export class Gutter {
     for (let row = 0; row < terminal.rows; row++) {
       const line = active.viewportY + row;
       const isShown = shows && line < end && (row === 0 || active.getLine(line)?.isWrapped !== true);
-      const second = isShown ? this.#times.at(this.#beginning(line)) : null;
+      const begins = isShown ? this.#beginning(line) : 0;
+      const second = isShown ? this.#times.at(begins) : null;
       let text = "";
       if (second !== null) {
         const day = dayOf(second);
-        text = clockTime(second);
+        text = this.#times.isAbout(begins) ? `~${clockTime(second).slice(0, -3)}` : clockTime(second);
         if (day !== before && this.#wide) text = `${day} ${text}`;
         before = day;
       }

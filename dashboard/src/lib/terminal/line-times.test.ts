@@ -62,14 +62,28 @@ test("a flood of one second has its time after its first line has left", async (
   expect(new Set(found.map(([, second]) => second))).toEqual(new Set([8]));
 });
 
-test("memory is bounded: the oldest lines lose their times, and the newest keep them", async () => {
+test("memory is bounded: each line has a time, those of older lines are about right and say so, the newest are exact", async () => {
   const steps: Step[] = [];
   const last = MOST_SECONDS + 10;
   for (let second = 1; second <= last; second++) steps.push(second, `${second}\r\n`);
-  const found = await timesOf(steps, 10_000);
-  expect(found[0]).toEqual(["1", null]);
-  expect(found.at(-1)).toEqual([String(last), last]);
-  expect(found.every(([text, second]) => second === null || second === Number(text))).toBe(true);
+  const { times } = await written(steps, 10_000);
+  for (let line = 0; line < last; line++) {
+    const second = times.at(line) ?? 0;
+    expect(line + 1 - second).toBeGreaterThanOrEqual(0);
+    expect(line + 1 - second).toBeLessThan(4);
+    if (second !== line + 1) expect(times.isAbout(line)).toBe(true);
+    if (line >= last - MOST_SECONDS / 2) expect(times.isAbout(line)).toBe(false);
+  }
+  expect(times.isAbout(1)).toBe(true);
+});
+
+test("a time that is not exact is one of those lines alone", async () => {
+  const { times } = await written([]);
+  times.stamp(7, true);
+  expect([times.at(0), times.isAbout(0)]).toEqual([7, true]);
+  times.clear();
+  times.stamp(7);
+  expect([times.at(0), times.isAbout(0)]).toEqual([7, false]);
 });
 
 test("a time leads to the first line of it or after it", async () => {

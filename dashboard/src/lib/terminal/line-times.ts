@@ -2,28 +2,34 @@ import type { IMarker, Terminal } from "@xterm/xterm";
 
 export type Emulator = Pick<Terminal, "buffer" | "parser" | "registerMarker" | "rows">;
 
-/** A marker costs time whenever a line leaves the scrollback: of more seconds than these, the oldest lines lose their times. */
+/** A marker costs time whenever a line leaves the scrollback: of more seconds than these, the older half is thinned out. */
 export const MOST_SECONDS = 2048;
-const DROPPED = 256;
 
 interface Entry {
   marker: IMarker;
   /** How many lines after the marker the first line of this time is: 0 or 1. */
   after: number;
   second: number;
+  /** The second of the last of its lines may be a later one. */
+  about: boolean;
 }
 
 /**
  * The second (Unix time) in which the first byte of each line was received, for the lines of the normal buffer.
  *
- * The emulator moves the markers when lines scroll, wrap anew or leave. There is one for each second with output.
+ * The emulator moves the markers when lines scroll, wrap anew or leave. There is one for each second with output, of older
+ * lines one for several seconds.
  */
 export class LineTimes {
   readonly #terminal: Emulator;
   #entries: Entry[] = [];
   /** The second of the lines above the first entry; 0 if it is not known. */
   #first = 0;
+  #firstAbout = false;
   #now: number | null = null;
+  #nowAbout = false;
+  /** How many seconds apart the entries of the older half are at least. */
+  #step = 1;
   /** A marker may have left with its line. */
   #gone = false;
   /** The newest marker may stand on the line before its own. */
@@ -46,16 +52,27 @@ export class LineTimes {
     buffer.onBufferChange(() => this.#begin(this.#free(buffer.normal.baseY)));
   }
 
-  /** The bytes from here on were received in this second. */
-  stamp(second: number): void {
+  /** The bytes from here on were received in this second, or `about` in it. */
+  stamp(second: number, about = false): void {
     if (second === this.#now) return;
     this.settle();
     this.#now = second;
+    this.#nowAbout = about;
     this.#begin(this.#free());
   }
 
   /** The second in which the line began; null if it is not known. */
   at(line: number): number | null {
+    return (this.#entryOf(line)?.second ?? this.#first) || null;
+  }
+
+  /** Whether the line may have begun somewhat later than the second that `at` has. */
+  isAbout(line: number): boolean {
+    return this.#entryOf(line)?.about ?? this.#firstAbout;
+  }
+
+  /** The last entry that begins at the line or before it. */
+  #entryOf(line: number): Entry | undefined {
     this.#prune();
     let low = 0;
     let high = this.#entries.length;
@@ -64,7 +81,7 @@ export class LineTimes {
       if (startOf(this.#entries[middle] as Entry) <= line) low = middle + 1;
       else high = middle;
     }
-    return (this.#entries[low - 1]?.second ?? this.#first) || null;
+    return this.#entries[low - 1];
   }
 
   /** The second of the oldest line whose time is known; null if there is none. */
@@ -92,6 +109,7 @@ export class LineTimes {
     for (const { marker } of left) marker.dispose();
     this.#first = 0;
     this.#now = null;
+    this.#step = 1;
     this.#unsettled = false;
   }
 
@@ -132,15 +150,40 @@ export class LineTimes {
       this.#entries.pop();
       last.marker.dispose();
     }
-    if (line <= 0) this.#first = this.#now;
+    if (line <= 0) [this.#first, this.#firstAbout] = [this.#now, this.#nowAbout];
     else if ((this.#entries.at(-1)?.second ?? this.#first) !== this.#now) {
-      this.#entries.push({ marker: this.#mark(line - after), after, second: this.#now });
+      this.#entries.push({ marker: this.#mark(line - after), after, second: this.#now, about: this.#nowAbout });
       this.#unsettled = after > 0;
-      if (this.#entries.length > MOST_SECONDS) {
-        this.#first = 0;
-        for (const { marker } of this.#entries.splice(0, DROPPED)) marker.dispose();
+      if (this.#entries.length > MOST_SECONDS) this.#thin();
+    }
+  }
+
+  /** Leaves out entries of the older half that are less than a step after one that is kept: half of them at least. */
+  #thin(): void {
+    const half = this.#entries.length >> 1;
+    const older = this.#entries.slice(0, half);
+    let kept = this.#apart(older);
+    for (; kept.size > half / 2; kept = this.#apart(older)) this.#step *= 2;
+    let last: Entry | undefined;
+    for (const entry of older) {
+      if (kept.has(entry)) last = entry;
+      else {
+        if (last !== undefined) last.about = true;
+        entry.marker.dispose();
       }
     }
+    this.#entries = [...kept, ...this.#entries.slice(half)];
+  }
+
+  #apart(entries: Entry[]): Set<Entry> {
+    const kept = new Set<Entry>();
+    let last: Entry | undefined;
+    for (const entry of entries) {
+      if (last !== undefined && Math.abs(entry.second - last.second) < this.#step) continue;
+      kept.add(entry);
+      last = entry;
+    }
+    return kept;
   }
 
   #mark(line: number): IMarker {
@@ -167,7 +210,7 @@ export class LineTimes {
     this.#gone = false;
     const kept = this.#entries.findIndex(({ marker }) => !marker.isDisposed);
     const left = this.#entries[(kept < 0 ? this.#entries.length : kept) - 1];
-    if (left !== undefined) this.#first = left.second;
+    if (left !== undefined) [this.#first, this.#firstAbout] = [left.second, left.about];
     this.#entries = this.#entries.filter(({ marker }) => !marker.isDisposed);
   }
 }

@@ -220,13 +220,13 @@ export class TerminalSession {
   /** Writes the bytes, which end at the flow's place, to the screen: cut where bytes of another second begin. */
   #write(data: Uint8Array, drawn: () => void): void {
     const end = this.#flow.place.offset;
-    for (const { offset, second } of data.byteLength > 0 ? this.#times.take(end) : []) {
+    for (const { offset, second, about } of data.byteLength > 0 ? this.#times.take(end) : []) {
       const before = data.byteLength - (end - offset);
       if (before > 0) {
         this.screen.write(data.subarray(0, before), () => undefined);
         data = data.subarray(before);
       }
-      this.screen.stamp(second);
+      this.screen.stamp(second, about);
     }
     this.screen.write(data, drawn);
   }

@@ -160,11 +160,11 @@ export class Screen {
     this.#terminal.write(data, drawn);
   }
 
-  /** The bytes that are written from here on were received in this second (Unix time; 0 if it is not known). */
-  stamp(second: number): void {
+  /** The bytes that are written from here on were received in this second (Unix time; 0 if it is not known), or `about` in it. */
+  stamp(second: number, about = false): void {
     if (second === this.#stamped) return;
     this.#stamped = second;
-    this.#terminal.write("", () => this.#times.stamp(second));
+    this.#terminal.write("", () => this.#times.stamp(second, about));
   }
 
   /** Shows the time of each line beside it, or hides the times. The terminal's width changes. */
