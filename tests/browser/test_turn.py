@@ -11,11 +11,12 @@ from support.claude import put_claude_on_path
 from support.server import Api
 
 from onsembl.protocol.states import Role
+from onsembl.sql.database import connect
 
 
 async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monkeypatch) -> None:
     """Each step opens to its text and result, and leads to its place in the recording; what was not allowed is
-    marked."""
+    marked, and so are tokens that are the least."""
     put_claude_on_path(tmp_path, monkeypatch)
     operator = Operator(center, await center.operator())
     async with agent_running(center, tmp_path, kind="claude") as agent:
@@ -48,6 +49,9 @@ async def test_the_steps_of_a_turn_are_shown(center: Api, visit, tmp_path, monke
         await expect(row).to_contain_text("1 not allowed")
         await pane.get_by_label("Turn").select_option(label="tool")
         await expect(pane.locator("li.result")).to_contain_text("232 tokens")
+        async with await connect(center.database_url) as conn:  # as of a CLI that tells only a part of them
+            await conn.execute("""update commands set usage = usage || '{"partial": true}' where text = 'tool'""")
+        await expect(pane.locator("li.result")).to_contain_text("≥232 tokens")
         await page.get_by_role("button", name="Terminal", exact=True).click()
         await visitor.sees("The command printed: one")
         await page.evaluate("location.hash = '#/recordings/one'")
