@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from msgspec import Meta
 
 from onsembl.api.http.models import Answer, Query, Time
 from onsembl.api.http.problems import Problem
+from onsembl.api.terminals.recording import Format
 from onsembl.protocol.field_types import NO_NUL
 from onsembl.protocol.states import CommandState
 
@@ -167,16 +168,16 @@ class StreamsQuery(Query, frozen=True, kw_only=True):
 class RecordingQuery(Query, frozen=True, kw_only=True):
     """The format of an export."""
 
-    format: Literal["cast3", "cast2", "text"] = "cast3"
+    format: Format = "cast3"
 
 
 class StreamRecordingQuery(StreamRange, frozen=True, kw_only=True):
     """The range and the format of an export."""
 
-    format: Literal["cast3", "cast2", "text"] = "cast3"
+    format: Format = "cast3"
 
 
 class AgentRecordingQuery(TimeRange, frozen=True, kw_only=True):
     """The time range and the format of an export."""
 
-    format: Literal["cast3", "cast2", "text"] = "cast3"
+    format: Format = "cast3"

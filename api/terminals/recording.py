@@ -20,13 +20,14 @@ from onsembl.sql import archive, recordings
 from onsembl.sql.archive_rows import Piece
 from onsembl.sql.database import Pool
 
-Format = Literal["cast3", "cast2", "text"]
+Format = Literal["cast3", "cast2", "text", "text_times"]
 MEDIA_TYPES: dict[Format, str] = {
     "cast3": asciicast.MEDIA_TYPE,
     "cast2": asciicast.MEDIA_TYPE,
     "text": "text/plain; charset=utf-8",
+    "text_times": "text/plain; charset=utf-8",
 }
-EXTENSIONS: dict[Format, str] = {"cast3": "cast", "cast2": "cast", "text": "txt"}
+EXTENSIONS: dict[Format, str] = {"cast3": "cast", "cast2": "cast", "text": "txt", "text_times": "txt"}
 BLOCK_BYTES = 64 * 1024
 
 
@@ -55,16 +56,28 @@ class Encoder(Protocol):
 
 
 class Text:
-    """Plain text: the lines as a person would have read them, without times and sizes."""
+    """Plain text: the lines as a person would have read them, without sizes. With `times`, each line begins with the
+    time of its first byte, in UTC."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, times: bool) -> None:
+        self._times = times
         self._lines = PlainText()
+        self._offset = 0  # of the next byte, since the last reset
+        self._began = ""  # the time of the unfinished line
+        self._goes_on = False  # the unfinished line has been written in part
 
     def head(self) -> bytes:
         return b""
 
     def output(self, at: datetime, data: bytes) -> bytes:
-        return b"".join(map(_encoded, self._lines.feed(data)))
+        first, now = self._offset, _time(at)
+        self._offset += len(data)
+        written = b"".join(
+            self._encoded(line, now if line.start >= first else self._began) for line in self._lines.feed(data)
+        )
+        if self._lines.line_start >= first:
+            self._began = now
+        return written
 
     def resize(self, at: datetime, columns: int, rows: int) -> bytes:
         return b""
@@ -74,16 +87,21 @@ class Text:
 
     def reset(self, at: datetime) -> bytes:
         left = self.end()
-        self._lines = PlainText()
+        self._lines, self._offset, self._goes_on = PlainText(), 0, False
         return left
 
     def end(self) -> bytes:
         rest = self._lines.rest()
-        return _encoded(rest) + b"\n" if rest is not None else b""
+        return self._encoded(rest, self._began) + b"\n" if rest is not None else b""
+
+    def _encoded(self, line: Line, began: str) -> bytes:
+        time = began + "  " if self._times and not self._goes_on else ""
+        self._goes_on = not line.ended
+        return (time + line.text + ("\n" if line.ended else "")).encode()
 
 
-def _encoded(line: Line) -> bytes:
-    return (line.text + "\n" if line.ended else line.text).encode()
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) -> AsyncGenerator[bytes]:
@@ -117,8 +135,8 @@ async def record(pool: Pool, parts: Sequence[Part], format: Format, title: str) 
 
 
 def _encoder(format: Format, begin: _Begin, title: str) -> Encoder:
-    if format == "text":
-        return Text()
+    if format in ("text", "text_times"):
+        return Text(times=format == "text_times")
     return Asciicast(3 if format == "cast3" else 2, begin.at, begin.columns, begin.rows, title)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from onsembl.cli.client.options import count_option, server_option, since_option, until_option
 from onsembl.cli.client.rest_client import OperatorClient
@@ -17,6 +18,7 @@ from onsembl.cli.output import local_time, print_line, print_progress, styled
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("cast3", "cast2", "text")
+TEXT_TIMES = "text_times"
 MEBIBYTE = 1024 * 1024
 
 
@@ -80,6 +82,7 @@ def _file_options(command: F) -> F:
             show_default=True,
             help="asciicast v2 (asciinema 2 and 3), asciicast v3 (asciinema 3), or plain text.",
         ),
+        click.option("--times", is_flag=True, help="Plain text with the time of each line, in UTC."),
     ):
         command = option(command)
     return command
@@ -93,9 +96,9 @@ def export() -> None:
 @export.command("command")
 @click.argument("command_id", type=click.UUID)
 @_file_options
-def export_command(command_id: object, format: str, output: BinaryIO, server: str | None) -> None:
+def export_command(command_id: object, times: bool, format: str, output: BinaryIO, server: str | None) -> None:
     """Export the output of one command."""
-    _export(server, lambda _: f"/v1/commands/{command_id}/recording", {"format": format}, output)
+    _export(server, lambda _: f"/v1/commands/{command_id}/recording", _format(format, times), output)
 
 
 @export.command("agent")
@@ -104,10 +107,16 @@ def export_command(command_id: object, format: str, output: BinaryIO, server: st
 @until_option
 @_file_options
 def export_agent(
-    name: str, since: datetime | None, until: datetime | None, format: str, output: BinaryIO, server: str | None
+    name: str,
+    since: datetime | None,
+    until: datetime | None,
+    times: bool,
+    format: str,
+    output: BinaryIO,
+    server: str | None,
 ) -> None:
     """Export the output of an agent over a period, one stream after the other."""
-    query = {"format": format, **_period(since, until)}
+    query = {**_format(format, times), **_period(since, until)}
     _export(server, lambda client: f"/v1/agents/{client.agent_id(name)}/recording", query, output)
 
 
@@ -124,14 +133,25 @@ def export_stream(
     end: int | None,
     since: datetime | None,
     until: datetime | None,
+    times: bool,
     format: str,
     output: BinaryIO,
     server: str | None,
 ) -> None:
     """Export one stream, or a part of it by offset or time."""
-    query = {"format": format, **_period(since, until)}
+    query = {**_format(format, times), **_period(since, until)}
     query |= {name: str(value) for name, value in (("start", start), ("end", end)) if value is not None}
     _export(server, lambda _: f"/v1/streams/{stream_id}/recording", query, output)
+
+
+def _format(format: str, times: bool) -> dict[str, str]:
+    """`--times` makes an export plain text. Raises click.UsageError where another format was asked for."""
+    if not times:
+        return {"format": format}
+    source = click.get_current_context().get_parameter_source("format")
+    if format != "text" and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--times is for plain text; asciicasts have times in any case.")
+    return {"format": TEXT_TIMES}
 
 
 def _period(since: datetime | None, until: datetime | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ async def test_recordings_are_exported_and_searched_from_the_command_line(api, t
     assert json.loads(file.read_text().splitlines()[0])["version"] == 3
     out, _ = await run("export", "stream", str(stream), "--start", "13", "--end", "18", "--format", "text")
     assert out == "error\n"
+    out, _ = await run("export", "stream", str(stream), "--start", "13", "--end", "18", "--times")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z  error\n", out), out
+    _, err = await run("export", "stream", str(stream), "--times", "--format", "cast2", code=2)
+    assert "--times is for plain text" in err
     out, _ = await run("recordings", "list", "builder")
     assert out.startswith(str(stream)) and "1 commands" in out
     out, _ = await run("recordings", "list", "builder", "--json")

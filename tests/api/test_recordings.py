@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 from support.recordings import NOON, add_command, add_commands, add_output, add_size, add_stream
 
-from onsembl.api.terminals.recording import Part, record
+from onsembl.api.terminals.recording import Part, Text, record
+from onsembl.protocol.plain_text import MAX_LINE
 from onsembl.protocol.states import Role
 from onsembl.sql import recordings
 from onsembl.sql.database import create_pool
@@ -250,6 +251,24 @@ async def test_a_command_is_exported_alone(api, viewer, agent, stream):
         ("command", command, "viewer@example.org")
     ] * 3
     assert (await api.http.get(path, params={"format": "gif"}, headers=viewer)).status_code == 400
+
+
+async def test_a_text_has_the_time_of_each_line(api, viewer, agent):
+    """A line's time is that of its first byte, in UTC, also where its end comes later, it is cut into parts for its
+    length, or another stream follows."""
+    stream_id = await add_stream(api, agent.id)
+    await add_output(api, stream_id, b"one\nt", b"w", b"o\n\nthree" + b"x" * MAX_LINE, b"y\nlast")
+    path = f"/v1/streams/{stream_id}/recording"
+    lines = (await api.http.get(path, params={"format": "text_times"}, headers=viewer)).text.splitlines()
+    times = [(NOON + timedelta(seconds=number)).isoformat(timespec="milliseconds") for number in range(4)]
+    first, second, third, fourth = (time.replace("+00:00", "Z") for time in times)
+    long = "three" + "x" * MAX_LINE + "y"
+    assert lines == [f"{first}  one", f"{first}  two", f"{third}  ", f"{third}  {long}", f"{fourth}  last"]
+    text = Text(times=True)
+    written = (
+        text.output(NOON, b"cut") + text.reset(NOON) + text.output(NOON + timedelta(seconds=1), b"next\n") + text.end()
+    )
+    assert written.decode().splitlines() == [f"{first}  cut", f"{second}  next"]
 
 
 async def test_every_command_of_a_long_recording_is_marked(api, viewer, agent):

@@ -1,13 +1,14 @@
 import type { Command, SearchHit } from "./rest.ts";
 import { addressOf } from "./route.svelte.ts";
 
-export type Format = "cast3" | "cast2" | "text";
+export type Format = "cast3" | "cast2" | "text" | "text_times";
 
 /** The formats of an export. */
 export const FORMATS: { format: Format; label: string; extension: string }[] = [
   { format: "cast3", label: "asciicast v3", extension: "cast" },
   { format: "cast2", label: "asciicast v2", extension: "cast" },
   { format: "text", label: "plain text", extension: "txt" },
+  { format: "text_times", label: "plain text with times", extension: "txt" },
 ];
 
 /** A place in a recording: the offset or the time (in seconds) at which the player opens, and the only part that it plays. */
