@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 import psycopg
 
@@ -60,6 +61,21 @@ class EventAction:
     path: str
     body: str | None = None
     role: Role = Role.VIEWER
+
+
+def page_for(event: Mapping[str, Any]) -> str:
+    """The page about the event, as a path below the control center's URL: where a notification leads a person."""
+    family = str(event["kind"]).partition(".")[0]
+    match family:
+        case "attention":
+            return f"/#/inbox/{event['subject_id']}"
+        case "command":
+            return f"/#/command/{event['command_id']}"
+        case "report":
+            return f"/#/reports/{event['subject_id']}"
+        case _:
+            name = event["agent_name"]
+            return "/" if name is None else f"/#/agents/{quote(name, safe='')}"
 
 
 def actions_for(event: Mapping[str, Any]) -> list[EventAction]:

@@ -18,7 +18,7 @@ from onsembl.api.http.problems import Problem
 from onsembl.api.routes.events_models import MAX_EVENTS, Events, EventsQuery
 from onsembl.api.services import Services
 from onsembl.api.terminals.sessions import DATABASE_UNAVAILABLE, EXPIRED, KEY_REMOVED, ConnectionRejected, rejection_by
-from onsembl.fleet.events import actions_for, give_positions
+from onsembl.fleet.events import actions_for, give_positions, page_for
 from onsembl.fleet.json_rows import to_json
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId, OperatorId
@@ -91,7 +91,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     del row["is_open"]
     if isinstance(row["detail"], dict):
         row["detail"] = {"kind": row["kind"], **row["detail"]}
-    return {**row, "actions": actions}
+    return {**row, "page": page_for(row), "actions": actions}
 
 
 class EventFollower:

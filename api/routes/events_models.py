@@ -125,7 +125,8 @@ class Action(Answer, frozen=True, kw_only=True):
 
 class Event(Answer, frozen=True, kw_only=True):
     """Something that has happened. `position` is its place in the feed, and the cursor after it. `subject_id` is the
-    request, the report or the halt. `agent_name` is the agent's present name, null if the agent was deleted."""
+    request, the report or the halt. `agent_name` is the agent's present name, null if the agent was deleted. `page` is
+    the page about it, as a path below the control center's URL."""
 
     position: int
     at: Time
@@ -147,6 +148,7 @@ class Event(Answer, frozen=True, kw_only=True):
         | HaltBegun
         | HaltLifted
     )
+    page: str
     actions: list[Action]
 
 

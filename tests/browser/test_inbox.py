@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 from playwright.async_api import Route, expect
-from support.agents import Operator
+from support.agents import Operator, until
 from support.api_calls import call_api
 from support.asking_agents import RUN, running
 from support.frames import next_message
@@ -342,3 +342,45 @@ async def test_two_hundred_requests_at_once(center: Api, visit) -> None:
     await expect(latest).to_have_count(199)
     await expect(latest.filter(has_text="Allowed by you.")).to_have_count(199)
     assert len(read) < 50, "the page reads each request again at each change"
+
+
+@pytest.mark.no_worker
+@pytest.mark.seconds(8)
+async def test_a_link_leads_to_its_request_and_its_command(center: Api, visit) -> None:
+    """A link of a notification is opened on a phone, signed out: after the sign-in its own request is shown, not the
+    oldest. Other links then show an answered request with its answer, and a command with its result."""
+    account = await center.operator(Role.OPERATOR)
+    operator = Operator(center, account)
+    async with running(center, operator) as agent:
+        over, _, asked = [await agent.ask(title=title) for title in ("over", "oldest", "linked")]
+        answer = {"digest": over["digest"], "decision": {"decision": "deny", "reason": "not now"}}
+
+        async def answered() -> bool:
+            path = f"/v1/attention/{over['request_id']}/answer"
+            return (await center.http.post(path, json=answer, headers=operator.headers)).is_success
+
+        await until(answered, "the first request is answered")
+        events = (await call_api(operator, "GET", "/v1/events?kind=attention.asked"))["events"]
+        pages = {event["detail"]["title"]: event["page"] for event in events}
+        phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
+        page = phone.page
+        await phone.sign_in(account.email, path=pages["linked"])
+        await expect(page.locator("[data-ready]")).to_contain_text("linked")
+        assert await page.locator("[data-request]").get_attribute("data-request") == asked["request_id"]
+        await pictures(page, "linked-request", [PHONE])
+
+        await page.goto(center.url + pages["over"])
+        card = page.locator(f'[data-request="{over["request_id"]}"]')
+        await expect(card).to_contain_text("Denied by you")
+        await agent.end("failed", error="The model is gone.")
+        await until(lambda: ended(operator), "the command has ended")
+        [event] = (await call_api(operator, "GET", "/v1/events?kind=command.ended"))["events"]
+        await page.goto(center.url + event["page"])
+        row = page.locator(f'[data-command="{agent.command["id"]}"][data-state="failed"]')
+        await expect(row).to_contain_text("The model is gone.")
+        await expect(page.get_by_role("link", name="Open one")).to_be_visible()
+        await pictures(page, "linked-command", [PHONE])
+
+
+async def ended(operator: Operator) -> bool:
+    return (await call_api(operator, "GET", "/v1/events?kind=command.ended"))["events"] != []

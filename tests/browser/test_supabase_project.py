@@ -89,6 +89,7 @@ async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: 
             assert page.url == f"{center.address}/"
             await sign_out()
 
+            await page.goto(f"{center.address}/#/history")
             await page.get_by_label("E-mail").fill(EMAIL)
             await page.get_by_role("button", name="Send me a sign-in link").click()
             await expect(page.get_by_text("a link to sign in is on its way")).to_be_visible()
@@ -98,6 +99,7 @@ async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: 
             await expect(elsewhere.get_by_text("begun in another browser")).to_be_visible()
             await page.goto(link)
             await visitor.live()
+            assert page.url == f"{center.address}/#/history"
             await sign_out()
             visitor.console.expect("status of 40[134]")
             await page.goto(link)

@@ -16,7 +16,7 @@ from onsembl.api.routes.table import ENDPOINTS
 from onsembl.fleet import attention as fleet_attention
 from onsembl.fleet import events as fleet_events
 from onsembl.fleet.commands import CommandContent, send
-from onsembl.fleet.events import actions_for, give_positions
+from onsembl.fleet.events import actions_for, give_positions, page_for
 from onsembl.protocol.attention_messages import Allow, Asked, PermissionBody, digest_of
 from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents, attention, events, reports
@@ -281,6 +281,21 @@ def test_what_can_be_done_is_a_route_of_the_api():
         == "GET"
     )
     assert actions_for({"kind": "agent.status", "detail": object(), **ids})
+
+
+def test_each_event_has_a_page():
+    """A request, a command and a report have pages of their own; all else is the agent's, or the fleet's."""
+    ids = {"command_id": "C", "subject_id": "S", "agent_name": "build 1/2"}
+    pages = {
+        "attention.asked": "/#/inbox/S",
+        "attention.withdrawn": "/#/inbox/S",
+        "command.ended": "/#/command/C",
+        "report.written": "/#/reports/S",
+        "agent.status": "/#/agents/build%201%2F2",
+        "limit.reached": "/#/agents/build%201%2F2",
+    }
+    assert {kind: page_for({"kind": kind, **ids}) for kind in pages} == pages
+    assert page_for({"kind": "halt.begun", **ids, "agent_name": None}) == "/"
 
 
 async def test_no_secret_answer_is_in_an_event(pool):

@@ -61,8 +61,10 @@ export class App {
     const { error } = await auth.initialize();
     let unused: string | null = null;
     if (new URLSearchParams(location.search).has("code")) {
-      unused = (await import("./sign-in.ts")).codeRefused(error);
+      const { codeRefused, returnToPlace } = await import("./sign-in.ts");
+      unused = codeRefused(error);
       clearAddress();
+      returnToPlace();
     }
     // The client calls this while it holds its lock: code that calls the client must run later, or it would wait forever.
     auth.onAuthStateChange((event, session) => {

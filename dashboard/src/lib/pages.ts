@@ -27,6 +27,7 @@ export const PAGES: Page[] = [
   { id: "stream", label: "Stream", place: "fleet", role: "viewer", load: () => import("../pages/Stream.svelte") },
   { id: "inbox", label: "Inbox", place: null, role: "viewer", load: () => import("../pages/Inbox.svelte") },
   { id: "history", label: "History", place: "runs", role: "viewer", load: () => import("../pages/History.svelte") },
+  { id: "command", label: "Command", place: "runs", role: "viewer", hidden: true, load: () => import("../pages/Command.svelte") },
   { id: "files", label: "Files", place: "fleet", role: "viewer", hidden: true, load: () => import("../pages/Files.svelte") },
   { id: "presets", label: "Presets", place: "runs", role: "viewer", load: () => import("../pages/Presets.svelte") },
   { id: "schedules", label: "Schedules", place: "runs", role: "viewer", load: () => import("../pages/Schedules.svelte") },

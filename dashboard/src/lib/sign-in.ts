@@ -2,6 +2,28 @@ import { isAuthRetryableFetchError, type AuthError, type Factor, type Provider }
 
 import type { Auth } from "./session.ts";
 
+const PLACE_KEY = "onsembl-place";
+
+/** Keeps the place that the address names, while a link or a provider leads back to the page without it. */
+function keepPlace(): void {
+  try {
+    localStorage.setItem(PLACE_KEY, location.hash);
+  } catch {
+    // The browser denies storage: the fleet is shown after the sign-in.
+  }
+}
+
+/** Goes to the place that was kept before the person left to sign in. */
+export function returnToPlace(): void {
+  try {
+    const place = localStorage.getItem(PLACE_KEY);
+    localStorage.removeItem(PLACE_KEY);
+    if (place?.startsWith("#/")) location.replace(place);
+  } catch {
+    // The browser denies storage: nothing was kept.
+  }
+}
+
 /** Signs in; returns null on success, else a message for the person. So do all functions here. */
 export async function signIn(auth: Auth, email: string, password: string): Promise<string | null> {
   return refusal((await auth.signInWithPassword({ email, password })).error);
@@ -9,6 +31,7 @@ export async function signIn(auth: Auth, email: string, password: string): Promi
 
 /** Has a link sent to an operator, which signs in. */
 export async function sendLink(auth: Auth, email: string): Promise<string | null> {
+  keepPlace();
   const options = { shouldCreateUser: false, emailRedirectTo: location.origin };
   return refusal((await auth.signInWithOtp({ email, options })).error);
 }
@@ -20,6 +43,7 @@ export async function sendReset(auth: Auth, email: string): Promise<string | nul
 
 /** Leaves for an OAuth provider, which leads back. */
 export async function signInWith(auth: Auth, provider: string): Promise<string | null> {
+  keepPlace();
   const options = { redirectTo: location.origin };
   return refusal((await auth.signInWithOAuth({ provider: provider as Provider, options })).error);
 }
