@@ -48,6 +48,7 @@ class Settings:
     Supabase has its own. A database that comes near `database_limit` (bytes) is an alert.
     Statements go to `pooler_url`, if there is one: it may lead to a pooler in transaction mode.
     With `realtime_url`, the clients of the built-in Realtime are passed on to the process at this URL.
+    With `demo`, the page says that this is a demo.
     `process` is this process's name among those of one `up`, and `siblings` has the URLs of the others by name.
     """
 
@@ -82,6 +83,7 @@ class Settings:
     pooler_url: str | None = None
     database_limit: int | None = None
     realtime_url: str | None = None
+    demo: bool = False
     process: str = ""
     siblings: Mapping[str, str] = field(default_factory=dict[str, str])
 

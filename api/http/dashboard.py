@@ -54,6 +54,7 @@ async def config(request: Request) -> Response:
         "supabase_key": services.supabase_key,
         "sends_links": hosted is not None or services.settings.auth.mail_server is not None,
         "version": version(),
+        "demo": services.settings.demo,
     }
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
 

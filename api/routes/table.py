@@ -17,6 +17,7 @@ from onsembl.api.routes import devices as device_routes
 from onsembl.api.routes import enrolment_tokens as enrolment_routes
 from onsembl.api.routes import events as event_routes
 from onsembl.api.routes import files as file_routes
+from onsembl.api.routes import first_steps as first_step_routes
 from onsembl.api.routes import groups as group_routes
 from onsembl.api.routes import halt as halt_routes
 from onsembl.api.routes import jobs as job_routes
@@ -45,6 +46,7 @@ ENDPOINTS = [
     *step_routes.ENDPOINTS,
     *report_routes.ENDPOINTS,
     *file_routes.ENDPOINTS,
+    *first_step_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

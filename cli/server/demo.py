@@ -24,6 +24,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentKind
 from onsembl.sql import agents, audit, enrolment, refresh_tokens
 from onsembl.sql.database import Connection, connect
+from onsembl.sql.first_steps import DEMO_LABEL
 
 ACTOR = audit.Actor("system", name="demo")
 TOKEN_SECONDS = 60.0
@@ -90,14 +91,14 @@ FLEET = (
     DemoAgent(
         name="demo",
         kind=AgentKind.SHELL,
-        labels=["demo"],
+        labels=[DEMO_LABEL],
         prepare=_write(".demo.sh", SCRIPT),
         arguments=lambda folder: ("--startup-script", str(folder / ".demo.sh")),
     ),
     DemoAgent(
         name="demo-assistant",
         kind=AgentKind.ACP,
-        labels=["demo", "shop"],
+        labels=[DEMO_LABEL, "shop"],
         prepare=demo_assistant.make_shop,
         arguments=lambda folder: ("--", str(folder / demo_assistant.PROGRAM)),
         commands=[
@@ -110,7 +111,7 @@ FLEET = (
     DemoAgent(
         name="demo-builds",
         kind=AgentKind.SHELL,
-        labels=["demo", "ci"],
+        labels=[DEMO_LABEL, "ci"],
         prepare=_write("builds.sh", BUILDS),
         arguments=lambda _: (),
         commands=[

@@ -471,6 +471,7 @@ def _serve(start: _Start, database_url: str, dashboard: Path | None, postgres: E
         metrics_token=os.environ.get("ONSEMBL_METRICS_TOKEN") or None,
         realtime_url=start.realtime_url,
         drain_seconds=start.drain_seconds,
+        demo=start.demo,
     )
     demo = Demo(start.data_dir / "demo") if start.demo else None
     failure = Failure()

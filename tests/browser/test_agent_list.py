@@ -16,9 +16,9 @@ from support.server import Api, Enrolled
 from onsembl.api.settings import Settings
 from onsembl.sql.database import connect
 
-ROWS = """() => [...document.querySelectorAll(".agents li > *")].map((row) => [row.offsetParent.offsetTop, row])
+ROWS = """() => [...document.querySelectorAll(".agents .scroll li > *")].map((row) => [row.offsetParent.offsetTop, row])
     .sort(([a], [b]) => a - b).map(([, row]) => row.dataset.agent ?? row.querySelector(".truncate").textContent)"""
-TAB_STOPS = """() => document.querySelectorAll('.agents li > [tabindex="0"]').length"""
+TAB_STOPS = """() => document.querySelectorAll('.agents .scroll li > [tabindex="0"]').length"""
 
 
 @pytest.fixture

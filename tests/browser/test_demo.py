@@ -16,6 +16,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 from support.control_center import clean_environment
 from support.folders import data_folder
+from support.pictures import DESK, pictures
 
 READY = re.compile(r"ready at (http://\S+)")
 ACCOUNT = re.compile(r"Sign in with\s+(\S+)\s+and password\s+(\S+)")
@@ -88,6 +89,12 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     await visitor.sign_in(demo.email, demo.password)
     await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
     await visitor.sees("This is the demo agent.")
+    line = visitor.page.get_by_role("complementary", name="Demo")
+    await expect(line).to_contain_text("This is a demo.")
+    await line.get_by_role("button", name="Begin for real").click()
+    await expect(line).to_contain_text("Press Ctrl-C")
+    await pictures(visitor.page, "demo")
+    await visitor.page.set_viewport_size(DESK)
 
     await visitor.send("echo hello-$((40+2))")
     await visitor.sees("hello-42")

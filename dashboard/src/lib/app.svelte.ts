@@ -136,6 +136,8 @@ function clearAddress(): void {
 export class Workspace {
   readonly userId: string;
   readonly email: string;
+  /** Whether the control center runs a demo. */
+  readonly demo: boolean;
   readonly api: Api;
   readonly fleet: Fleet;
   readonly inbox: Inbox;
@@ -175,6 +177,7 @@ export class Workspace {
     this.#ended = ended;
     this.userId = session.user.id;
     this.email = session.user.email ?? "";
+    this.demo = config.demo;
     this.accessToken = session.access_token;
     this.api = new Api(this.tokens);
     this.api.readOnlyChanged = (readOnly) => (this.readOnly = readOnly);

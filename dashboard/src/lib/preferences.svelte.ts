@@ -17,6 +17,7 @@ interface Kept {
   folded: boolean;
   foldedGroups: readonly string[];
   streamTimes: boolean;
+  firstSteps: boolean;
 }
 
 function kept(): Kept {
@@ -29,6 +30,7 @@ function kept(): Kept {
     folded: false,
     foldedGroups: ["offline"],
     streamTimes: true,
+    firstSteps: true,
   };
   try {
     return { ...usual, ...(JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Kept>) };
@@ -122,6 +124,15 @@ class Preferences {
   }
   set streamTimes(on: boolean) {
     this.#chosen.streamTimes = on;
+    this.#keep();
+  }
+
+  /** Whether the first steps are shown, until they are done or dismissed. */
+  get firstSteps(): boolean {
+    return this.#chosen.firstSteps;
+  }
+  set firstSteps(on: boolean) {
+    this.#chosen.firstSteps = on;
     this.#keep();
   }
 

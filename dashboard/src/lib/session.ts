@@ -12,6 +12,8 @@ export interface PageConfig {
   /** Whether links to sign in, and to set a new password, are sent by e-mail. */
   sends_links: boolean;
   version: string;
+  /** Whether the control center runs a demo. */
+  demo: boolean;
 }
 
 export async function readConfig(): Promise<PageConfig> {
