@@ -23,6 +23,8 @@ from websockets.asyncio.client import ClientConnection
 from onsembl.api.auth.rate_limits import Allowance, RateLimits
 from onsembl.api.http import url_check
 from onsembl.api.http.openapi import document
+from onsembl.api.release_wheel import Wheel
+from onsembl.protocol.release import Release
 
 pytestmark = pytest.mark.no_worker
 
@@ -243,6 +245,7 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
     """Each operation succeeds with a valid request; no hostile value in any place of it is a server's error. Without
     the check of URLs, one is."""
     async with running(replace(settings, limits=LIMITS)) as api:
+        api.services.release_wheel._packed = WHEEL  # a server that runs from its sources has none
         admin = await api.operator()
         online = await api.enrol("online")
         async with api.agent_socket(online) as socket:
@@ -260,6 +263,9 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
             with closing(KeptConnection(api.url)) as connection, pytest.raises(AssertionError):
                 await asyncio.to_thread(send_worst_ones, connection, requests)
             looked_at.cancel()
+
+
+WHEEL = Wheel(Release(version="1", wheel="onsembl-1-py3-none-any.whl", size=1, sha256="0" * 64), b"x")
 
 
 async def show_a_file(socket: ClientConnection) -> None:

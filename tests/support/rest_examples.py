@@ -74,7 +74,7 @@ EXAMPLES: dict[str, Example] = {
     "createPolicy": Example(body={"verdict": "deny", "rule": "mcp__*", "label": "blue"}),
     "listPolicies": Example(query={"agent_id": str(uuid4())}),
     "sendCommand": Example(body={**COMMAND, "attachments": []}),
-    "readAttachment": Example(token="agent"),
+    "readAttachment": Example(token="fetching"),
     "readRelease": Example(token="agent"),
     "readWheel": Example(token="agent"),
     "createAttachment": Example(query={"name": "a.txt"}, file=b"x"),
@@ -242,8 +242,10 @@ class Objects:
         """The bearer token of a request."""
         if token == "enrolment":
             return await self._api.enrolment_token()
-        if token == "agent":
+        if token == "fetching":
             return self._fetching
+        if token == "agent":
+            return (await self._api.enrol(f"agent-{next(self._number)}")).access_token
         if token in ("refresh", "recovery"):
             agent = await self._api.enrol(f"agent-{next(self._number)}")
             return agent.refresh_token if token == "refresh" else agent.recovery_secret
