@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 FAST_RECOVERY = ("--dead-after", "2")
 IDLE = httpx.Limits(keepalive_expiry=1)
 """No request meets a connection that the server closes just then, after 5 s."""
-PATIENT = "claude:interrupt=600"
+PATIENT = "claude:interrupt=600 codex:interrupt=600 acp:interrupt=600"
 """The turn of a coding agent ends by its interrupt alone, however long the machine takes to kill and start parts."""
 
 
@@ -88,7 +88,7 @@ class Center:
     api: Api
     operator: Operator
     stage: Callable[..., Awaitable[Stage]]
-    """Starts an agent of this name, and of the kind `shell` or another one."""
+    """Starts an agent of this name, of the kind `shell` or another one, with the arguments of its CLI."""
     kill: Callable[[str], Awaitable[None]]
     ready: Callable[[], Awaitable[None]]
 
@@ -120,12 +120,12 @@ async def center_running(
         api = Api(api_part.url, url, http)
         operator = Operator(api, await api.operator())
 
-        async def stage(name: str, kind: str = "shell") -> Stage:
+        async def stage(name: str, kind: str = "shell", arguments: Sequence[str] = ()) -> Stage:
             link = await stack.enter_async_context(MutedLink(api.url))
 
             async def start() -> RunningAgent:
                 agent = await stack.enter_async_context(
-                    agent_running(api, tmp_path, name, kind, server=link.url, env=environment)
+                    agent_running(api, tmp_path, name, kind, server=link.url, env=environment, arguments=arguments)
                 )
                 stack.callback(thaw, agent)
                 return agent

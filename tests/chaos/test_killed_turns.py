@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from chaos.stages import Center, center_running
-from chaos.turns import POINTS, Turn, bring_all, environment, stages_at, surviving
+from chaos.turns import KINDS, POINTS, Turn, bring_all, environment, points_of, stages_at, surviving
 from support.missing_guards import without
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
@@ -31,10 +31,13 @@ async def kill_at(center: Center, turns: list[Turn], victims: tuple[str, ...], a
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-async def test_turns_survive_a_kill_of_each_part_at_each_point(own_postgres: EmbeddedPostgres, tmp_path: Path) -> None:
-    """Each part of the control center, the agent, and all of them, at each point."""
+@pytest.mark.parametrize("kind", KINDS)
+async def test_turns_survive_a_kill_of_each_part_at_each_point(
+    own_postgres: EmbeddedPostgres, tmp_path: Path, kind: str
+) -> None:
+    """Each part of the control center, the agent, and all of them, at each point of a turn of each driver."""
     async with center_running(own_postgres, tmp_path, **environment(tmp_path)) as center:
-        stages = await stages_at(center, POINTS)
+        stages = await stages_at(center, points_of(kind), kind)
         for name, victims, agents in (
             ("worker", ("worker",), NONE),
             ("api", ("api",), NONE),
@@ -43,7 +46,7 @@ async def test_turns_survive_a_kill_of_each_part_at_each_point(own_postgres: Emb
             ("agent", (), frozenset(POINTS)),
             ("all", PARTS, frozenset(POINTS)),
         ):
-            await kill_at(center, await bring_all(stages, name), victims, agents)
+            await kill_at(center, await bring_all(stages, f"{kind}-{name}"), victims, agents)
 
 
 @pytest.mark.soak

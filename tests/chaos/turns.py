@@ -20,7 +20,8 @@ from support.archive import until_archived
 
 from onsembl.protocol.turn_steps import Step
 
-CLAUDE = Path(__file__).with_name("walking_claude.py")
+KINDS = {"claude": (), "codex": (), "acp": ("walking-acp",)}
+"""Of the agents whose turns are killed, each with its arguments."""
 BEGIN, TOOL, STEER, END, RESULT = "message", "tool", "input", "message", "result"
 WHOLE = [BEGIN, TOOL, END, RESULT]
 LASTING = ("number", "kind", "title", "status", "output_start", "output_end")
@@ -235,9 +236,11 @@ async def surviving(turns: list[Turn], victims: str, agents: Set[str] = frozense
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """That of agents that find the program."""
+    """That of agents that find the programs."""
     (folder / "bin").mkdir()
-    (folder / "bin" / "claude").symlink_to(CLAUDE)
+    for program in ("claude", "codex", "walking-acp"):
+        script = f"walking_{program.removeprefix('walking-')}.py"
+        (folder / "bin" / program).symlink_to(Path(__file__).with_name(script))
     (folder / "stages").mkdir()
     return {
         "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
@@ -246,8 +249,14 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-async def stages_at(center: Center, points: Iterable[str]) -> dict[str, Stage]:
-    made = await asyncio.gather(*(center.stage(point.replace(" ", "-"), "claude") for point in points))
+def points_of(kind: str) -> list[str]:
+    """The points of a turn of this kind. ACP has no texts for a running turn."""
+    return [point for point in POINTS if kind != "acp" or point != "steered"]
+
+
+async def stages_at(center: Center, points: Iterable[str], kind: str = "claude") -> dict[str, Stage]:
+    names = [f"{kind}-{point.replace(' ', '-')}" for point in points]
+    made = await asyncio.gather(*(center.stage(name, kind, KINDS[kind]) for name in names))
     return dict(zip(points, made, strict=True))
 
 
