@@ -21,6 +21,7 @@ import msgspec
 
 from onsembl.agent.drivers.attached_files import AttachedFiles
 from onsembl.agent.drivers.driver import Driver
+from onsembl.agent.drivers.git_branch import git_branch
 from onsembl.agent.drivers.kinds import DRIVERS, cli_name
 from onsembl.agent.emergency_stop import EmergencyStop
 from onsembl.agent.enrolment import credentials as store
@@ -58,6 +59,7 @@ from onsembl.protocol.messages import (
 )
 from onsembl.protocol.states import AgentKind, AgentMode
 from onsembl.protocol.stop_timeouts import StopTimeouts
+from onsembl.protocol.visible_text import visible
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ R = TypeVar("R")
 FLUSH_SECONDS = 5.0
 STEPS_SECONDS = 0.25
 """The shortest time between two batches of steps: each becomes a change of the command's progress on the dashboard."""
+MAX_FOLDER = 256
+"""Of a longer path of the working folder, the end is told, in characters."""
 MAX_ENDED = 256
 MAX_ENDED_BYTES = MAX_MESSAGE_BYTES // 2
 """How many ends one hello may have, and their size; the rest is in the next hello."""
@@ -290,6 +294,9 @@ class Agent:
     def clock_after_welcome(self, *, server_takes: bool) -> list[Message]:
         return self._runner.clock_after_welcome(server_takes=server_takes)
 
+    def lines_after_welcome(self, *, server_takes: bool) -> None:
+        self._runner.server_takes_lines = server_takes
+
     def answer(self, answer: Answer) -> None:
         self._runner.answer(answer)
 
@@ -359,4 +366,6 @@ class Agent:
             tells_work_clock=True,
             takes_forks=DRIVERS[self._config.kind].takes_forks(self._config.arguments),
             shows_files=self._looks.shown,
+            folder=visible(str(self._config.cwd.absolute()))[-MAX_FOLDER:],
+            branch=git_branch(self._config.cwd),
         )

@@ -18,6 +18,7 @@ from uuid import UUID
 from onsembl.agent.drivers.attached_files import AttachedFile, AttachedFiles, AttachmentError
 from onsembl.agent.drivers.conversation_lock import ConversationInUse, held
 from onsembl.agent.drivers.driver import Driver
+from onsembl.agent.drivers.git_branch import git_branch
 from onsembl.agent.drivers.guarded import GuardedRun, in_words
 from onsembl.agent.drivers.start_failure import start_failure
 from onsembl.agent.drivers.turn_run import PROGRAM_ENDED
@@ -44,6 +45,7 @@ from onsembl.protocol.messages import (
     Ended,
     EscalationStage,
     Keys,
+    LastLine,
     Message,
     Offer,
     Steer,
@@ -93,6 +95,8 @@ class Runner:
         self._run: GuardedRun | None = None
         self._current: UUID | None = None
         self._server_takes_clock = False
+        self.server_takes_lines = False
+        """Whether the connected server takes `last_line`."""
         self._early_steers: list[Steer] = []
         """Texts for the turn of a command whose program is not started yet."""
         self._stop_requested = asyncio.Event()
@@ -208,6 +212,10 @@ class Runner:
     def _tell_clock(self, command_id: UUID, clock: WorkClock) -> None:
         if self._server_takes_clock:
             self._send(clock_state(command_id, clock))
+
+    def _tell_line(self, command_id: UUID, line: str) -> None:
+        if self.server_takes_lines:
+            self._send(LastLine(command_id=command_id, text=line))
 
     def answer(self, answer: Answer) -> None:
         """Give the CLI the decision on an open request, once, and report what became of the answer."""
@@ -439,6 +447,7 @@ class Runner:
             self._stop_requested,
             lambda usage: self._send(Used(command_id=command_id, usage=usage)),
             lambda clock: self._tell_clock(command_id, clock),
+            lambda line: self._tell_line(command_id, line),
             started=started,
         )
         if exceeded is not None:
@@ -515,6 +524,7 @@ class Runner:
             turn=turn,
             limit=sent(exceeded) if exceeded is not None else None,
             steps=self._steps,
+            last_line=run.last_line,
         )
 
     def _end(
@@ -535,6 +545,7 @@ class Runner:
             output_end=self._terminal.end,
             error=printable(error)[:MAX_ERROR] if error else None,
             steers=fates(self._journal.steers(report.command_id), "late"),
+            branch=git_branch(self._context.cwd),
             **details,  # type: ignore[arg-type]
         )
 

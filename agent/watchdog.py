@@ -14,6 +14,8 @@ from onsembl.protocol.work_clock import WorkClock
 
 USAGE_REPORT_SECONDS = 5.0
 """The shortest time between two reports of a command's usage."""
+LINE_REPORT_SECONDS = 2.0
+"""The shortest time between two reports of the last line of its output."""
 
 
 async def watch_limits(
@@ -22,6 +24,7 @@ async def watch_limits(
     stop: asyncio.Event,
     report: Callable[[Usage], None],
     report_clock: Callable[[WorkClock], None] = lambda _clock: None,
+    report_line: Callable[[str], None] = lambda _line: None,
     *,
     started: float | None = None,
     every: float = USAGE_REPORT_SECONDS,
@@ -30,13 +33,15 @@ async def watch_limits(
 
     The command started at `started`, by the clock of the event loop; by default, with its program. `report` gets the
     usage whenever it has grown, at most once in `every` seconds; `report_clock` gets the command's clock whenever it
-    stands still or goes on, and when the command begins or ends to wait for a person.
+    stands still or goes on, and when the command begins or ends to wait for a person. `report_line` gets the last line
+    of the output whenever it has changed, at most once in `LINE_REPORT_SECONDS`.
     """
     now = asyncio.get_running_loop().time
     if started is not None:
         run.clock.started = started
     watch = LimitWatch(limits, run.clock)
     reported, due = None, now() + every
+    line, line_due = "", now()
     told = False, run.clock.counts_from, False
     stopped = asyncio.create_task(stop.wait())
     try:
@@ -52,9 +57,14 @@ async def watch_limits(
             if usage is not None and usage != reported and now() >= due:
                 reported, due = usage, now() + every
                 report(usage)
+            if run.last_line != line and now() >= line_due:
+                line, line_due = run.last_line, now() + LINE_REPORT_SECONDS
+                report_line(line)
             deadlines = [watch.deadline(last_output)]
             if usage != reported:
                 deadlines.append(due)
+            if run.last_line != line:
+                deadlines.append(line_due)
             deadline = min((deadline for deadline in deadlines if deadline is not None), default=None)
             await _wait_for_change(run, stopped, deadline, now())
     finally:

@@ -66,6 +66,7 @@ from onsembl.api.terminals.agent_reports import AgentReports
 from onsembl.api.terminals.agent_socket import agent_socket
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.last_lines import LastLines
 from onsembl.api.terminals.terminal_socket import terminal_socket
 from onsembl.fleet.commands import SendError
 from onsembl.fleet.listener import Listener
@@ -266,7 +267,9 @@ async def _start(
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes, _start_archiver(settings, database, stack, on_failure))
-    reports = AgentReports(hub, pool, database.statements, counted.command_ended)
+    last_lines = LastLines(pool)
+    stack.push_async_callback(last_lines.write)
+    reports = AgentReports(hub, pool, database.statements, counted.command_ended, last_lines)
     rejections = Rejections(pool, counted.rejected)
     stack.push_async_callback(rejections.write)
     unreadable = UnreadableValues(pool, counted.unreadable)
@@ -314,6 +317,7 @@ async def _start(
         run("The listener for events", lambda: services.event_feed.listen(listener)),
         run("The positions of events", services.event_feed.give_positions),
         run("The writer of rejections", rejections.write_forever),
+        run("The writer of last lines", last_lines.write_forever),
         run("The writer of alerts", unreadable.write_forever),
         run("The watch of the database", state.watch),
         run("The measurement of the event loop", counted.loop_lag.watch),

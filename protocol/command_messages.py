@@ -131,7 +131,8 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     `signal` is its number. The command's output is the half-open range from `output_start` to `output_end`, counted by
     the stream `stream_id` as in `accepted`. A command that timed out exceeded `limit`. `steps` has all stages of the
     escalation again, also those that were reached without a connection. `steers` has the fate of each text that the
-    agent was to put into the turn; without it, the agent does not know.
+    agent was to put into the turn; without it, the agent does not know. `last_line` is the last line of the output of a
+    command without steps. `branch` is the git branch of the agent's folder, now.
     """
 
     command_id: UUID
@@ -149,6 +150,8 @@ class Ended(Message, tag="ended", frozen=True, kw_only=True):
     limit: SentLimitName | None = None
     steps: Annotated[list[CancelStep], Meta(max_length=MAX_STEPS)] = []
     steers: Annotated[list[SteerFate], Meta(max_length=MAX_STEERS)] | None = None
+    last_line: ShortText = ""
+    branch: ShortText | None = None
 
 
 class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
@@ -162,6 +165,14 @@ class Accepted(Message, tag="accepted", frozen=True, kw_only=True):
     started_at: Time
     stream_id: UUID | None = None
     output_start: OffsetField
+
+
+class LastLine(Message, tag="last_line", frozen=True, kw_only=True):
+    """The last line that a running command has written, for a command whose turn has no steps: when it has changed, at
+    most every two seconds. It is not repeated: the command's end has the last one."""
+
+    command_id: UUID
+    text: ShortText
 
 
 class Used(Message, tag="used", frozen=True, kw_only=True):

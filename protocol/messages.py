@@ -17,6 +17,7 @@ Agent's socket `/v1/agent`, subprotocol `onsembl.agent.v1`, access token in the 
       steered          →                                   the CLI has taken the text
       accepted         →                                   repeated when the command is offered again
       used             →                                   the command's usage, when it has grown
+      last_line        →                                   the last line of the command's output, when it has changed
       ended            →                                   repeated until recorded
                        ←                  end_recorded
       steps            →                                   of a turn; repeated until recorded
@@ -85,6 +86,7 @@ from onsembl.protocol.command_messages import Cancel as Cancel
 from onsembl.protocol.command_messages import CancelStep as CancelStep
 from onsembl.protocol.command_messages import Ended as Ended
 from onsembl.protocol.command_messages import EndRecorded as EndRecorded
+from onsembl.protocol.command_messages import LastLine as LastLine
 from onsembl.protocol.command_messages import Offer as Offer
 from onsembl.protocol.command_messages import Outcome as Outcome
 from onsembl.protocol.command_messages import Steer as Steer
@@ -214,6 +216,10 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """Whether its coding CLI copies a conversation (`fork_of` of a turn). Agents of an earlier release do not tell."""
     shows_files: bool = False
     """Whether the agent answers `look`: it was started with `--files`."""
+    folder: ShortText = ""
+    """The folder in which its commands run; of a longer path, the end. Agents of an earlier release do not tell."""
+    branch: ShortText | None = None
+    """The git branch of the folder, or a short commit id; None outside of git."""
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):
@@ -289,6 +295,8 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     person."""
     takes_work_clock: bool = False
     """Whether the server takes `work_clock`; an earlier release does not."""
+    takes_last_lines: bool = False
+    """Whether the server takes `last_line`; an earlier release does not."""
     takes_problems: bool = False
     """Whether the server takes `problem`; an earlier release does not, and its agents leave while they have one."""
     version: ShortText | None = None
@@ -396,6 +404,7 @@ AgentMessage = (
     Hello
     | Accepted
     | Used
+    | LastLine
     | WorkClockState
     | Ended
     | Steps

@@ -26,7 +26,7 @@ COLUMNS = """id, name, kind, mode, host, platform, version, created_at, disabled
     connected_at, disconnected_at, stream_id, columns, rows, paused_at, paused_by_name,
     labels, limits, permission_mode, rules, problem, problem_since, takes_steers, takes_rules,
     takes_attachments, rate_windows, rate_windows_at, limited_since, limited_until, limited_model, cli, takes_forks,
-    shows_files, file_rules"""
+    shows_files, file_rules, folder, branch"""
 
 
 async def list_agents(conn: Connection) -> list[DictRow]:
@@ -79,7 +79,7 @@ async def connected(
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
             takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s,
             takes_attachments = %(takes_attachments)s, cli = %(cli)s,
-            takes_forks = %(takes_forks)s, shows_files = %(shows_files)s
+            takes_forks = %(takes_forks)s, shows_files = %(shows_files)s, folder = %(folder)s, branch = %(branch)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -99,6 +99,8 @@ async def connected(
             "cli": hello.cli,
             "takes_forks": hello.takes_forks,
             "shows_files": hello.shows_files,
+            "folder": hello.folder,
+            "branch": hello.branch,
         },
     )
     row = await cursor.fetchone()
@@ -132,6 +134,11 @@ async def resized(conn: Connection, agent_id: AgentId, epoch: Epoch, columns: in
     await conn.execute(
         "update agents set columns = %s, rows = %s where id = %s and epoch = %s", [columns, rows, agent_id, epoch]
     )
+
+
+async def set_branch(conn: Connection, agent_id: AgentId, epoch: Epoch, branch: str) -> None:
+    """Record the git branch of the agent's working folder."""
+    await conn.execute("update agents set branch = %s where id = %s and epoch = %s", [branch, agent_id, epoch])
 
 
 async def set_problem(conn: Connection, agent_id: AgentId, problem: str | None) -> None:

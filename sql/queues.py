@@ -14,6 +14,7 @@ from onsembl.protocol.queue_order import QueueEntry
 from onsembl.sql.commands import COLUMNS
 from onsembl.sql.database import Connection
 from onsembl.sql.steers import STILL_EDITABLE
+from onsembl.sql.steps import LAST_LINE
 
 SHOWN_CHARACTERS = 200
 """How much of a command's text stands in the list of agents."""
@@ -41,13 +42,19 @@ async def lengths(conn: Connection, agent_ids: Collection[AgentId] | None = None
 
 
 async def last_ended(conn: Connection, agent_ids: Collection[AgentId] | None = None) -> dict[AgentId, DictRow]:
-    """The command of each of these agents, or of all, that has ended last: its result and the beginning of its text."""
+    """The command of each of these agents, or of all, that has ended last: its result, the beginning of its text, its
+    last line and its cost."""
     cursor = await conn.execute(
-        """select agents.id as agent, last.* from agents cross join lateral (
-               select id, state, denied, left(text, %(characters)s) as text, exit_code, signal, ended_at from commands
+        f"""select agents.id as agent, last.*, nullif({LAST_LINE}, '') as last_line
+           from agents cross join lateral (
+               select id, state, denied, left(text, %(characters)s) as text, exit_code, signal, ended_at,
+                      (usage ->> 'cost_usd')::float8 as cost_usd,
+                      coalesce(usage -> 'partial' = 'true', false) as partial
+               from commands
                where agent_id = agents.id and ended_at is not null
                order by ended_at desc, seq desc limit 1
            ) as last
+           left join turn_progress on turn_progress.command_id = last.id
            where %(ids)s::uuid[] is null or agents.id = any(%(ids)s)""",
         {"ids": list(agent_ids) if agent_ids is not None else None, "characters": SHOWN_CHARACTERS},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 import msgspec
@@ -20,8 +20,14 @@ _FIELDS = tuple(field.name for field in msgspec.structs.fields(Step))
 _SHORT = ", ".join(name for name in _FIELDS if name not in ("text", "result"))
 
 
+OUTPUT = "output"
+"""The `kind` in `turn_progress` of a command without steps: its `title` is the last line of its output."""
 PROGRESS_COLUMNS = "command_id, agent_id, steps, number, kind, name, title, status, changed, updated_at"
 """The columns of `turn_progress`, which the page follows by Realtime."""
+LAST_LINE = """case when turn_progress.kind = 'tool'
+    then concat_ws(' ', nullif(turn_progress.name, ''), nullif(turn_progress.title, ''))
+    else turn_progress.title end"""
+"""The last line of a command, from its row of `turn_progress`: of its output, or the last step in words."""
 
 
 async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, steps: Sequence[Step]) -> None:
@@ -46,15 +52,18 @@ async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, step
                 for step in newest(steps)
             ],
         )
-    last = steps[-1]
+    # The end of a turn and a message that begins have no words: those of the step before are shown on.
+    telling = [step for step in steps if step.title or step.kind == "tool"]
+    last = (telling or steps)[-1]
+    shown = "number = excluded.number, kind = excluded.kind, name = excluded.name, title = excluded.title, "
     await conn.execute(
-        """insert into turn_progress (command_id, agent_id, steps, number, kind, name, title, status, changed)
+        f"""insert into turn_progress (command_id, agent_id, steps, number, kind, name, title, status, changed)
            select %(command)s, %(agent)s, max(number), %(number)s, %(kind)s, %(name)s, %(title)s, %(status)s,
                max(changed)
            from steps where at = %(at)s and command_id = %(command)s
            on conflict (command_id) do update
-           set steps = excluded.steps, number = excluded.number, kind = excluded.kind, name = excluded.name,
-               title = excluded.title, status = excluded.status, changed = excluded.changed, updated_at = now()""",
+           set {shown if telling else ""} status = excluded.status, steps = excluded.steps,
+               changed = excluded.changed, updated_at = now()""".encode(),
         {
             "at": command["created_at"],
             "command": command_id,
@@ -66,6 +75,31 @@ async def write(conn: Connection, agent_id: AgentId, command_id: CommandId, step
             "status": last.status,
         },
     )
+
+
+async def write_last_lines(conn: Connection, lines: Sequence[tuple[AgentId, CommandId, str]]) -> None:
+    """Record the last line of each of these commands, which have no steps; other commands, and those that are not of
+    this agent, are passed over."""
+    await conn.execute(
+        """insert into turn_progress (command_id, agent_id, steps, number, kind, name, title, status, changed)
+           select commands.id, commands.agent_id, 0, 0, %s, '', said.line, 'completed', 0
+           from unnest(%s::uuid[], %s::uuid[], %s::text[]) as said (agent_id, command_id, line)
+           join commands on commands.id = said.command_id and commands.agent_id = said.agent_id
+           where conversation_id is null
+           order by commands.id
+           on conflict (command_id) do update set title = excluded.title, updated_at = now()
+           where turn_progress.title <> excluded.title""",
+        [OUTPUT, *(list(column) for column in zip(*lines, strict=True))],
+    )
+
+
+async def last_lines(conn: Connection, command_ids: Collection[CommandId]) -> dict[CommandId, str]:
+    """The last line of these commands, as far as one is known: of the output, or the last step in words."""
+    cursor = await conn.execute(
+        f"select command_id, {LAST_LINE} as line from turn_progress where command_id = any(%s)",
+        [list(command_ids)],
+    )
+    return {CommandId(row["command_id"]): row["line"] for row in await cursor.fetchall() if row["line"]}
 
 
 def newest(steps: Sequence[Step]) -> list[Step]:

@@ -22,7 +22,9 @@ class Run(Protocol):
 
     process: Process
     progressed: asyncio.Event
-    """Set whenever `usage` may have grown, or `clock` may have changed."""
+    """Set whenever `usage` may have grown, or `clock` or `last_line` may have changed."""
+    last_line: str
+    """The last line of the output, looked up now and then and at the end; "" if the turn has steps, which say more."""
     clock: WorkClock
     """The working time of the command, by the clock of the event loop."""
     on_steered: Callable[[UUID, int], None]

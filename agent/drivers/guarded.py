@@ -77,6 +77,11 @@ class GuardedRun:
         return self._usage
 
     @property
+    def last_line(self) -> str:
+        """The last line of the output; "" if the turn has steps."""
+        return self._run.last_line
+
+    @property
     def turn(self) -> TurnReport | None:
         """What the CLI has said of the turn."""
         return self._guarded(lambda: self._run.turn, None)

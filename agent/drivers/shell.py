@@ -12,6 +12,7 @@ from onsembl.agent.drivers.idle_watch import IdleWatch, Wait
 from onsembl.agent.drivers.step_recorder import short
 from onsembl.agent.process.process import Process, ProcessContext
 from onsembl.agent.process.terminal_calls import TerminalCalls
+from onsembl.agent.rendering.last_line import LastLine
 from onsembl.agent.requests import Requests
 from onsembl.protocol.attention_messages import Asked, Decision, IdleBody, digest_of
 from onsembl.protocol.messages import Offer
@@ -20,7 +21,7 @@ from onsembl.protocol.work_clock import WorkClock
 SHELL = ("/bin/bash", "-c", "--")  # after `--`, a command line that begins with a dash is no option
 CTRL_C = b"\x03"
 LOOK_SECONDS = 1.0
-"""How often a command line is looked at: whether it waits for a person, or goes on."""
+"""How often a command line is looked at: whether it waits for a person or goes on, and what its last line is."""
 
 
 class ShellRun:
@@ -42,6 +43,8 @@ class ShellRun:
         self._requests = requests
         self._loop = asyncio.get_running_loop()
         self._calls = TerminalCalls()
+        self._last_line = LastLine()
+        self.last_line = ""
         self._watch = IdleWatch(self._loop.time())
         process.on_terminal_output = self._output
         process.on_typed = lambda: self._watch.typed(self._loop.time())
@@ -67,11 +70,13 @@ class ShellRun:
 
     def finish(self) -> str | None:
         self._timer.cancel()
+        self.last_line = self._last_line.read()
         return None
 
     def _output(self, data: bytes) -> None:
         now = self._loop.time()
         self._watch.wrote(now)
+        self._last_line.feed(data)
         for text in self._calls.feed(data):
             self._watch.called(text, now)
 
@@ -80,6 +85,9 @@ class ShellRun:
             return
         self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
         now = self._loop.time()
+        if (line := self._last_line.read()) != self.last_line:
+            self.last_line = line
+            self.progressed.set()
         match self._watch.poll(now, reads=self._watch.is_silent(now) and self.process.reads_terminal()):
             case Wait() as wait:
                 body = IdleBody(text=wait.text, guess=wait.guess)

@@ -167,6 +167,7 @@ class TurnRun:
         """False once the input is closed, or the turn is interrupted."""
         self.on_steered: Callable[[UUID, int], None] = lambda _id, _step: None
         self.progressed = asyncio.Event()
+        self.last_line = ""
         self.clock = WorkClock(asyncio.get_running_loop().time())
         self._access = access
         environment: Mapping[str, str] = {}

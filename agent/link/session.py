@@ -74,8 +74,9 @@ class CommandHandler(Protocol):
     `halt_lifted` gets the number of the newest halt that is over, or None when the server has no halt in force.
     `next_steps` returns the next batch of steps, when there is one and none is on its way; `resend_steps` says that the
     batch on its way is lost. `requests_after_welcome` returns the messages about all requests that are open, for a
-    server that takes them, `clock_after_welcome` those about the running command's clock. `when_read` calls back, in
-    order, when the program has read nearly all typed keys, or does not read.
+    server that takes them, `clock_after_welcome` those about the running command's clock; `lines_after_welcome` gets
+    whether the server takes last lines. `when_read` calls back, in order, when the program has read nearly all typed
+    keys, or does not read.
     """
 
     @property
@@ -85,6 +86,7 @@ class CommandHandler(Protocol):
     def steer(self, steer: Steer) -> None: ...
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]: ...
     def clock_after_welcome(self, *, server_takes: bool) -> list[Message]: ...
+    def lines_after_welcome(self, *, server_takes: bool) -> None: ...
     def answer(self, answer: Answer) -> None: ...
     def cancel(self, command_id: UUID, limit: LimitName | None) -> None: ...
     def set_stop_timeouts(self, timeouts: StopTimeouts) -> None: ...
@@ -188,6 +190,7 @@ class ServerSession:
             self.send(message)
         for message in self._handler.clock_after_welcome(server_takes=welcome.takes_work_clock):
             self.send(message)
+        self._handler.lines_after_welcome(server_takes=welcome.takes_last_lines)
         for command_id in welcome.recall:
             self._handler.recall(command_id)
         return welcome

@@ -86,10 +86,15 @@ class Agent(Answer, frozen=True, kw_only=True):
     """Whether the agent shows the files of its working folder: it was started with `--files`."""
     file_rules: FileRules
     """What operators see of these files; a field that is missing has its default."""
+    folder: str
+    """The folder in which its commands run; empty if the agent does not tell."""
+    branch: str | None
+    """The git branch of the folder, or a short commit id, as of the last command's end."""
 
 
 class LastCommand(Answer, frozen=True, kw_only=True):
-    """How a command has ended; the text is its beginning."""
+    """How a command has ended; the text is its beginning. `last_line` is the last line of its output, or the last step
+    of its turn in words. `cost_usd` is the least that it cost if its usage is `partial`."""
 
     id: UUID
     state: CommandState
@@ -98,6 +103,9 @@ class LastCommand(Answer, frozen=True, kw_only=True):
     exit_code: int | None
     signal: int | None
     ended_at: Time
+    last_line: str | None
+    cost_usd: float | None
+    partial: bool
 
 
 class AgentNow(Agent, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ from onsembl.fleet.reassign import reassign
 from onsembl.protocol.ids import AgentId, CommandId
 from onsembl.protocol.queue_order import move
 from onsembl.protocol.states import AgentStatus, CommandState, Role
-from onsembl.sql import agents, audit, command_history, commands, halts, queues
+from onsembl.sql import agents, audit, command_history, commands, halts, queues, steps
 from onsembl.sql.command_history import HistoryFilter
 from onsembl.sql.database import Connection, statement
 
@@ -83,7 +83,8 @@ async def list_commands(call: Call[NoBody]) -> dict[str, object]:
     )
     async with call.services.pool.connection() as conn:
         page = await read_page(query.limit, partial(command_history.page, conn, wanted, query.before))
-    return {"commands": page.rows, "next_before": page.cursor("seq")}
+        last_lines = await steps.last_lines(conn, [row["id"] for row in page.rows])
+    return {"commands": page.rows, "last_lines": last_lines, "next_before": page.cursor("seq")}
 
 
 async def read_command(call: Call[NoBody]) -> DictRow:

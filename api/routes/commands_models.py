@@ -124,9 +124,13 @@ class Command(Answer, frozen=True, kw_only=True):
 
 
 class Commands(Answer, frozen=True, kw_only=True):
-    """A page of commands, newest first; `next_before` is where the next page starts, null on the last page."""
+    """A page of commands, newest first; `next_before` is where the next page starts, null on the last page.
+
+    `last_lines` has, by the id of a command, the last line of its output so far, or the last step of its turn in words.
+    """
 
     commands: list[Command]
+    last_lines: dict[str, str]
     next_before: int | None
 
 

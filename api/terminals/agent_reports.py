@@ -15,6 +15,7 @@ from psycopg.rows import DictRow
 
 from onsembl.api.terminals.agent_problems import write_problem
 from onsembl.api.terminals.hub import AgentLink, Hub
+from onsembl.api.terminals.last_lines import LastLines
 from onsembl.fleet import vendor_limits
 from onsembl.fleet.attention import record_asked, refusal
 from onsembl.fleet.halt import record_progress
@@ -33,6 +34,7 @@ from onsembl.protocol.messages import (
     EndRecorded,
     HaltProgress,
     Hello,
+    LastLine,
     OpenRequests,
     SizeApplied,
     Steered,
@@ -59,6 +61,7 @@ CLOCK_TOLERANCE = 1.0
 Report = (
     Accepted
     | Used
+    | LastLine
     | WorkClockState
     | Ended
     | Steps
@@ -104,6 +107,7 @@ class AgentReports:
     statements: Pool
     """For reports that are one statement: each is its own transaction."""
     on_end: Callable[[DictRow], None]
+    last_lines: LastLines
 
     async def write(self, link: AgentLink, report: Report) -> None:
         """Write one report of a connected agent, and answer it. Raises psycopg.Error or PoolTimeout."""
@@ -120,6 +124,8 @@ class AgentReports:
             case Used():
                 async with self.statements.connection() as conn:
                     await commands.used(conn, agent_id, CommandId(report.command_id), report.usage)
+            case LastLine():
+                self.last_lines.put(agent_id, CommandId(report.command_id), report.text)
             case WorkClockState():
                 async with self.statements.connection() as conn:
                     await commands.clock_told(conn, agent_id, report)
@@ -135,6 +141,10 @@ class AgentReports:
                 await link.send(EndRecorded(command_id=report.command_id))
                 if next_command is not None:
                     await self.hub.dispatch(next_command)
+                if report.branch is not None and report.branch != link.branch:
+                    link.branch = report.branch
+                    async with statement(self.pool) as conn:
+                        await agents.set_branch(conn, agent_id, link.epoch, report.branch)
             case Steps():
                 command_id = CommandId(report.command_id)
                 try:
@@ -294,8 +304,8 @@ class AgentReports:
         place: OutputPlace | None = None,
         promote_next: bool = False,
     ) -> DictRow | None:
-        """Write the end of a command once. With `promote_next`, the agent's next command is promoted; its row is
-        returned. `place` is that of the command's output, if it is known."""
+        """Write the end of a command once, and its last line a little later. With `promote_next`, the agent's next
+        command is promoted; its row is returned. `place` is that of the command's output, if it is known."""
         await _audit_missed_steps(conn, agent_id, report, actor)
         stream_id = None
         if place is not None:
@@ -308,6 +318,8 @@ class AgentReports:
         if written is None:
             return None
         row, next_command = written
+        if report.last_line:
+            self.last_lines.put(agent_id, CommandId(row["id"]), report.last_line)
         if limits and report.turn is not None:
             await vendor_limits.record(conn, row, actor.name, report.turn)
             next_command = await commands.promote(conn, agent_id) if promote_next else None

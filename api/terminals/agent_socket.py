@@ -60,6 +60,7 @@ from onsembl.protocol.messages import (
     HaltProgress,
     Hello,
     KeysTaken,
+    LastLine,
     LookPart,
     OpenRequests,
     Ping,
@@ -158,6 +159,7 @@ class AgentSession:
         self.tells_work_clock = False
         self.takes_rules = False
         self.takes_attachments = False
+        self.branch: str | None = None
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self._kid = identity.kid
@@ -297,6 +299,7 @@ class AgentSession:
                     takes_steps=True,
                     takes_requests=True,
                     takes_problems=True,
+                    takes_last_lines=True,
                     takes_work_clock=True,
                     version=version(),
                 )
@@ -305,7 +308,7 @@ class AgentSession:
         self.boot = hello.boot
         self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
         self.takes_attachments, self.takes_answers = hello.takes_attachments, hello.takes_answers
-        self.tells_work_clock = hello.tells_work_clock
+        self.tells_work_clock, self.branch = hello.tells_work_clock, hello.branch
         self._hub.links[self.agent_id] = self
         self._known_halt = connected.halt
         for command_id in connected.hello.ended_before:
@@ -410,7 +413,7 @@ class AgentSession:
         match message:
             case Accepted() | Used() | Ended() | Steps() | Steered() | CancelStep() | HaltProgress() | AgentProblem():
                 await self._reports.put(message)
-            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken() | WorkClockState():
+            case OpenRequests() | Asked() | Withdrawn() | AnswerTaken() | WorkClockState() | LastLine():
                 await self._reports.put(message)
             case SizeApplied():
                 terminal.resize(Size(message.columns, message.rows), message.offset)

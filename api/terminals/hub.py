@@ -70,6 +70,8 @@ class AgentLink(Protocol):
     """Whether the agent holds a turn to its rules."""
     takes_attachments: bool
     """Whether the agent gives files to its coding CLI."""
+    branch: str | None
+    """The git branch of the agent's working folder, as it told last."""
     offered: tuple[CommandId, float] | None
     """The last command that was offered over this connection, and when, by the monotonic clock."""
     problems: int

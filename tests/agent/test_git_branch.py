@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,7 @@ def test_hostile_files_name_no_branch_and_fail_no_command(tmp_path):
     below.mkdir()
     (below / ".git").write_text("gitdir: \0")
     assert git_branch(below) == "abc"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / ".git" / "HEAD").unlink()
+    (tmp_path / ".git" / "HEAD").symlink_to(tmp_path / "pipe")
+    assert git_branch(tmp_path) is None, "a pipe does not hold the agent up"

@@ -70,6 +70,7 @@ class FaultyRun:
     def __init__(self, driver: FaultyDriver) -> None:
         self._driver = driver
         self.progressed = asyncio.Event()
+        self.last_line = ""
         self.clock = WorkClock(asyncio.get_running_loop().time())
 
     def receive(self, data: bytes) -> None:

@@ -94,6 +94,9 @@ class Handler:
     def clock_after_welcome(self, *, server_takes: bool) -> list[Message]:
         return []
 
+    def lines_after_welcome(self, *, server_takes: bool) -> None:
+        self.takes_lines = server_takes
+
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
         return [OpenRequests(requests=self.requests)] if server_takes else []
 

@@ -8,6 +8,7 @@ import json
 import pytest
 from agent.conftest import PATIENT, TESTS, alone, sleeping
 
+from onsembl.agent import watchdog
 from onsembl.agent.watchdog import watch_limits
 from onsembl.protocol.limits import NO_LIMITS, CommandLimits
 from onsembl.protocol.usage import Usage
@@ -99,6 +100,7 @@ class Running:
         self.fault = None
         self.progressed = asyncio.Event()
         self.usage: Usage | None = None
+        self.last_line = ""
         self.clock = WorkClock(asyncio.get_running_loop().time())
 
     def uses(self, tokens: int) -> None:
@@ -116,6 +118,24 @@ async def test_usage_is_reported_as_it_grows():
     run.progressed.set()
     run.process.exited.set_result(0)
     assert await watching is None
+    assert reported.empty()
+
+
+async def test_the_last_line_is_reported_when_it_has_changed(monkeypatch):
+    """The first line at once, and later the newest one, of those that have come too soon."""
+    monkeypatch.setattr(watchdog, "LINE_REPORT_SECONDS", 0.05)
+    run, reported = Running(), asyncio.Queue()
+    watching = asyncio.create_task(
+        watch_limits(run, NO_LIMITS, asyncio.Event(), lambda _: None, report_line=reported.put_nowait)
+    )
+    for line in ("one", "two", "three"):
+        run.last_line = line
+        run.progressed.set()
+        if line == "one":
+            assert await reported.get() == "one"
+    assert await reported.get() == "three"
+    run.process.exited.set_result(0)
+    await watching
     assert reported.empty()
 
 

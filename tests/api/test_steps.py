@@ -126,6 +126,7 @@ async def test_the_newest_revision_of_a_step_is_kept(api, admin):
             revision=revision,
             kind="message",
             status="completed",
+            title=text[:9],
             text=text,
             started_at=NOW,
             output_start=0,

@@ -52,6 +52,7 @@ FROM_AGENT = [
     ),
     ACCEPTED,
     USED,
+    m.LastLine(command_id=ID, text="12 of 40"),
     CLOCK,
     ENDED,
     m.Steps(

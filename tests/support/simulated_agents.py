@@ -47,6 +47,7 @@ class SimulatedLink:
         self.takes_rules = True
         self.takes_attachments = True
         self.takes_answers = False
+        self.branch: str | None = None
         self.offered: tuple[CommandId, float] | None = None
         self.problems = 0
         self.to_agent: deque[ServerToAgentMessage] = deque()

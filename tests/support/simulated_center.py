@@ -21,6 +21,7 @@ from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.agent_reports import AgentReports, cancel_of_ended
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.hub import Hub
+from onsembl.api.terminals.last_lines import LastLines
 from onsembl.api.terminals.viewed_terminal import Size
 from onsembl.fleet.cancel import request_cancel, request_cancel_all
 from onsembl.fleet.commands import CommandContent, send, steer
@@ -62,7 +63,7 @@ class SimulatedCenter:
                 row = await agents.create(conn, name=f"a{number}", kind="claude", mode="exec", host="", platform="")
                 assert row is not None
                 self.agents.append(SimulatedAgent(row["id"], self._folder / uuid4().hex))
-        self.reports = AgentReports(self.hub, self.pool, self._statements, lambda _row: None)
+        self.reports = AgentReports(self.hub, self.pool, self._statements, lambda _row: None, LastLines(self.pool))
         self.presence = AgentPresence(self.pool, instance, self.reports)
         await self.worker.start()
 

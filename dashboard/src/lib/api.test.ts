@@ -62,10 +62,13 @@ test("a request without an answer raises a passing error", async () => {
 
 test("all pages of a query are read", async () => {
   const { api: client, fetcher } = api(
-    Response.json({ commands: [{ seq: 9 }], next_before: 9 }),
-    Response.json({ commands: [{ seq: 3 }], next_before: null }),
+    Response.json({ commands: [{ seq: 9 }], last_lines: { a: "one" }, next_before: 9 }),
+    Response.json({ commands: [{ seq: 3 }], last_lines: { b: "two" }, next_before: null }),
   );
-  expect(await client.allCommands({ state: "running" })).toEqual([{ seq: 9 }, { seq: 3 }]);
+  expect(await client.allCommands({ state: "running" })).toEqual({
+    commands: [{ seq: 9 }, { seq: 3 }],
+    lines: { a: "one", b: "two" },
+  });
   expect(fetcher.mock.calls.map((call) => sent(call).url)).toEqual([
     "http://server/v1/commands?state=running&limit=200",
     "http://server/v1/commands?state=running&limit=200&before=9",

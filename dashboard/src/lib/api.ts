@@ -114,15 +114,17 @@ export class Api {
   }
 
   /** Every page of a query with few answers. */
-  async allCommands(query: Query<"/v1/commands">): Promise<Command[]> {
+  async allCommands(query: Query<"/v1/commands">): Promise<{ commands: Command[]; lines: Record<string, string> }> {
     const found: Command[] = [];
+    const lines: Record<string, string> = {};
     let before: number | null = null;
     do {
       const page: Commands = await this.get("/v1/commands", { params: { query: { ...query, limit: 200, before } } });
       found.push(...page.commands);
+      Object.assign(lines, page.last_lines);
       before = page.next_before;
     } while (before !== null);
-    return found;
+    return { commands: found, lines };
   }
 
   /** Bytes of a recording with their times. */

@@ -197,7 +197,10 @@ export class Workspace {
         else if (table === "attention") void this.#readRequests(record);
         else void this.inbox.read(table);
       },
-      turn: (commandId) => this.#turnWatchers.get(commandId)?.forEach((watcher) => watcher()),
+      progress: (progress) => {
+        this.fleet.lines.change(progress);
+        this.#turnWatchers.get(progress.command_id)?.forEach((watcher) => watcher());
+      },
       flowing: () => this.reread(),
       signal: (signals) => this.#live.set(signals),
     });

@@ -5,6 +5,7 @@ import { Backoff } from "./backoff.ts";
 import { CatchUp } from "./catch-up.ts";
 import { ACTIVE_STATES, FINAL_STATES } from "./protocol.ts";
 import type { Work } from "./fleet-list/entry.ts";
+import { LastLines } from "./last-lines.svelte.ts";
 import type { Agent, AgentNow, Command, Me } from "./rest.ts";
 import { byQueue, completed, isStaleAgent, isStaleCommand, newestFirst } from "./rows.ts";
 import type { Change } from "./subscription.ts";
@@ -17,6 +18,7 @@ interface Snapshot {
   me: Me;
   agents: AgentNow[];
   active: Command[];
+  lines: Record<string, string>;
   selected: Selected | null;
 }
 
@@ -25,6 +27,7 @@ interface Selected {
   /** The newest commands in any state, and the queued commands: one page of the API each. */
   newest: Command[];
   waiting: Command[];
+  lines: Record<string, string>;
   nextBefore: number | null;
   moreWaiting: boolean;
 }
@@ -40,6 +43,7 @@ export class Fleet {
   readonly commands = new SvelteMap<string, Command>();
   /** What waits for each agent and how its last command ended, as it was last read. */
   readonly work = new SvelteMap<string, Work>();
+  readonly lines = new LastLines();
   me = $state<Me | null>(null);
   /** False until the first snapshot has arrived. */
   loaded = $state(false);
@@ -76,6 +80,7 @@ export class Fleet {
 
   close(): void {
     clearTimeout(this.#retryTimer);
+    this.lines.close();
     this.#round += 1;
   }
 
@@ -172,6 +177,7 @@ export class Fleet {
         (page) => {
           if (this.selectedId !== agentId) return;
           for (const row of page.commands) this.#put(row);
+          this.lines.took(page.last_lines);
           this.#nextBefore = page.next_before;
           this.hasOlder = page.next_before !== null;
         },
@@ -191,7 +197,8 @@ export class Fleet {
       agentId === null ? null : this.#readSelected(agentId),
     ]);
     // A command that is dispatched in the first answer may be running in the second: the later reading is newer.
-    return { me, agents, active: [...dispatched, ...running], selected };
+    const active = [...dispatched.commands, ...running.commands];
+    return { me, agents, active, lines: running.lines, selected };
   }
 
   async #readSelected(agentId: string): Promise<Selected> {
@@ -203,6 +210,7 @@ export class Fleet {
       agentId,
       newest: newest.commands,
       waiting: waiting.commands,
+      lines: newest.last_lines,
       nextBefore: newest.next_before,
       moreWaiting: waiting.next_before !== null,
     };
@@ -214,6 +222,7 @@ export class Fleet {
     for (const id of this.agents.keys()) if (!named.has(id)) this.agents.delete(id);
     for (const agent of snapshot.agents) this.#putAgent(agent);
     this.tookWork(snapshot.agents);
+    this.lines.took(snapshot.lines);
 
     const selected = snapshot.selected?.agentId === this.selectedId ? snapshot.selected : null;
     const shown = [...snapshot.active, ...(selected?.waiting ?? []), ...(selected?.newest ?? [])];
@@ -234,6 +243,7 @@ export class Fleet {
   #takeSelected(selected: Selected): void {
     if (selected.agentId !== this.selectedId) return;
     for (const command of [...selected.waiting, ...selected.newest]) this.#put(command);
+    this.lines.took(selected.lines);
     if (!this.selectedLoaded) {
       this.#nextBefore = selected.nextBefore;
       this.hasOlder = selected.nextBefore !== null;
@@ -245,7 +255,10 @@ export class Fleet {
   #apply(change: Change): void {
     if (change.table === "agents") {
       if (change.row !== null) this.#putAgent(change.row);
-      else if (this.agents.delete(change.id)) this.work.delete(change.id);
+      else if (this.agents.delete(change.id)) {
+        this.work.delete(change.id);
+        this.lines.forgetAgent(change.id);
+      }
       return;
     }
     if (change.row === null) {
@@ -288,5 +301,6 @@ export class Fleet {
 
   #forgetOthers(): void {
     for (const [id, command] of this.commands) if (!this.#isShown(command)) this.commands.delete(id);
+    this.lines.forget(new Set(this.commands.keys()));
   }
 }

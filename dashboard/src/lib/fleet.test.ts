@@ -56,7 +56,7 @@ class Server extends Api {
       .filter((row) => typeof before !== "number" || row.seq < before)
       .sort((a, b) => b.seq - a.seq);
     const page = found.slice(0, limit);
-    return { commands: page, next_before: found.length > page.length ? (page.at(-1)?.seq ?? null) : null };
+    return { commands: page, last_lines: {}, next_before: found.length > page.length ? (page.at(-1)?.seq ?? null) : null };
   }
 }
 

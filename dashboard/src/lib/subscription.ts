@@ -3,6 +3,7 @@ import type { RealtimeChannel, RealtimePostgresChangesPayload } from "@supabase/
 import { Backoff } from "./backoff.ts";
 import type { Signals } from "./live.ts";
 import { PUBLISHED_TABLES, type PublishedTable } from "./protocol.ts";
+import type { Progress } from "./last-lines.svelte.ts";
 import type { RealtimeConnection } from "./realtime.ts";
 import type { Agent, Command } from "./rest.ts";
 
@@ -22,8 +23,8 @@ export interface SubscriptionEvents {
   change(change: Change): void;
   /** A row has changed; `record` are its values, null after a deletion. */
   reread(table: RereadTable, record: Record<string, unknown> | null): void;
-  /** The turn of a command has come further. */
-  turn(commandId: string): void;
+  /** A command has come further. */
+  progress(progress: Progress): void;
   /** Changes flow from now on: earlier ones have to be read. Called again after each reconnect. */
   flowing(): void;
   signal(change: Partial<Signals>): void;
@@ -131,8 +132,10 @@ export class Subscription {
       const change = changeOf(table, payload);
       if (change !== null) this.#events.change(change);
     } else if (table === "turn_progress") {
-      const id = (payload.new as Record<string, unknown>)["command_id"];
-      if (typeof id === "string") this.#events.turn(id);
+      const { command_id: id, agent_id, kind, name, title } = payload.new as Partial<Progress>;
+      if (id !== undefined && agent_id !== undefined) {
+        this.#events.progress({ command_id: id, agent_id, kind: kind ?? "", name: name ?? "", title: title ?? "" });
+      }
     } else {
       this.#events.reread(table, payload.eventType === "DELETE" ? null : payload.new);
     }

@@ -15,11 +15,25 @@ export function entry(name: string, fields: Partial<Agent> = {}, { active, asks,
   const agent = { id: name, name, kind: "shell", cli: null, host: "", labels: [], status: "online", ...NOTHING, ...fields } as Agent;
   return entryOf({
     agent,
-    active: active === undefined ? undefined : ({ text: active, state: "running", started_at: at } as Command),
+    active: active === undefined ? undefined : ({ id: "r", text: active, state: "running", started_at: at, usage: null } as Command),
     request: asks === undefined ? undefined : ({ title: asks, asked_at: at } as AttentionRequest),
     work: {
       queued,
-      last: last === undefined ? null : { id: "c", state: last, denied: 0, text: "make\nall", exit_code: 1, signal: null, ended_at: at },
+      last:
+        last === undefined
+          ? null
+          : {
+              id: "c",
+              state: last,
+              denied: 0,
+              text: "make\nall",
+              exit_code: 1,
+              signal: null,
+              ended_at: at,
+              last_line: "2 of 2 built",
+              cost_usd: 0.25,
+              partial: false,
+            },
     },
     halted: false,
   });

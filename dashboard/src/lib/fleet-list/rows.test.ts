@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 
-import { brief, needsPerson, type Entry } from "./entry.ts";
+import { LastLines } from "../last-lines.svelte.ts";
+import { brief, described, lastLine, needsPerson, type Entry } from "./entry.ts";
 import { entry } from "./entry.fixture.ts";
 import { rowsOf, seen, type Grouping } from "./rows.ts";
 import { Selection } from "./selection.svelte.ts";
@@ -32,6 +33,18 @@ describe("an agent's row", () => {
   ])("says that it is %s", (_, row, look, doing) => {
     expect([row.look, row.doing]).toEqual([look, doing]);
     expect(needsPerson(row)).toBe(look === "waiting" || look === "problem");
+  });
+
+  test("has the last line and the cost of its command", () => {
+    const lines = new LastLines();
+    const succeeded = entry("a", {}, { last: "succeeded" });
+    expect([lastLine(succeeded, lines), succeeded.cost]).toEqual(["2 of 2 built", 0.25]);
+    const working = entry("a", {}, { active: "make", last: "succeeded" });
+    expect([lastLine(working, lines), working.cost]).toEqual([null, null]);
+    lines.took({ r: "1 of 2 built" });
+    expect(lastLine(working, lines)).toBe("1 of 2 built");
+    expect(lastLine(entry("a", {}, { active: "make", asks: "npm test" }), lines)).toBeNull();
+    expect(described(succeeded, Date.parse(AT), "2 of 2 built")).toContain("2 of 2 built\ncost: $0.25");
   });
 
   test.each([
