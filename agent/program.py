@@ -205,7 +205,7 @@ class Agent:
         )
         self._looks = Looks(config.cwd, self._session.send, shown=config.shows_files)
         self._leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._boot = uuid4()
+        self._boot, self._attempts = uuid4(), 0
         self._emergency_stop = EmergencyStop(self._runner, self._reaper, self._session.send)
         self._problem = FolderProblem(self._session.problem_changed)
         outbox.on_failed = journal.on_failed = self._problem.report
@@ -344,6 +344,7 @@ class Agent:
         self._session.on_frame()
 
     def hello(self, stream: StreamTail | None) -> Hello:
+        self._attempts += 1
         return Hello(
             version=self._config.version,
             kind=self._config.kind,
@@ -354,6 +355,7 @@ class Agent:
             rows=self._terminal.rows,
             stream=stream,
             boot=self._boot,
+            attempt=self._attempts,
             running=list(self._journal.running.values()),
             ended=fitting_ends(self._journal.ended.values()),
             recalls=True,

@@ -194,6 +194,8 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     stream: StreamTail | None = None
     boot: UUID | None = None
     """Identifies this run of the agent's program. A later run does not type keys that were sent to this one."""
+    attempt: Count | None = None
+    """How often this run has tried to connect. A hello that is read late replaces no connection of a later attempt."""
     running: Annotated[list[Accepted], Meta(max_length=16)] = []
     ended: Annotated[list[Ended], Meta(max_length=256)] = []
     recalls: bool = False
@@ -220,6 +222,12 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """The folder in which its commands run; of a longer path, the end. Agents of an earlier release do not tell."""
     branch: ShortText | None = None
     """The git branch of the folder, or a short commit id; None outside of git."""
+
+    def is_late(self, boot: UUID | None, attempt: int | None) -> bool:
+        """Whether the server has taken a later attempt of the same run, whose hello had these values."""
+        if boot is None or attempt is None or self.attempt is None:
+            return False
+        return boot == self.boot and attempt > self.attempt
 
 
 class AgentProblem(Message, tag="problem", frozen=True, kw_only=True):

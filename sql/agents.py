@@ -62,9 +62,11 @@ async def named(conn: Connection, name: str) -> DictRow | None:
 async def lock(conn: Connection, agent_id: AgentId) -> DictRow | None:
     """Lock the agent's row until the transaction ends; every change of the agent's queue requires this lock.
 
-    Besides `COLUMNS`, the row has `tokens_after`.
+    Besides `COLUMNS`, the row has `tokens_after`, `boot` and `attempt`.
     """
-    cursor = await conn.execute(f"select {COLUMNS}, tokens_after from agents where id = %s for update", [agent_id])
+    cursor = await conn.execute(
+        f"select {COLUMNS}, tokens_after, boot, attempt from agents where id = %s for update", [agent_id]
+    )
     return await cursor.fetchone()
 
 
@@ -79,7 +81,8 @@ async def connected(
             platform = %(platform)s, version = %(version)s, columns = %(columns)s, rows = %(rows)s,
             takes_steers = %(takes_steers)s, takes_rules = %(takes_rules)s,
             takes_attachments = %(takes_attachments)s, cli = %(cli)s,
-            takes_forks = %(takes_forks)s, shows_files = %(shows_files)s, folder = %(folder)s, branch = %(branch)s
+            takes_forks = %(takes_forks)s, shows_files = %(shows_files)s, folder = %(folder)s, branch = %(branch)s,
+            boot = %(boot)s, attempt = %(attempt)s
         where id = %(agent_id)s
         returning epoch""",
         {
@@ -101,6 +104,8 @@ async def connected(
             "shows_files": hello.shows_files,
             "folder": hello.folder,
             "branch": hello.branch,
+            "boot": hello.boot,
+            "attempt": hello.attempt,
         },
     )
     row = await cursor.fetchone()

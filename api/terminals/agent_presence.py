@@ -41,6 +41,9 @@ class Connected:
     hello: HelloOutcome
 
 
+LATE_HELLO = "A later connection of this agent came before this one."
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """The epoch of an agent's connection, and when its access token was issued (Unix time)."""
@@ -74,6 +77,8 @@ class AgentPresence:
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent is disabled.")
             if row["tokens_after"] is not None and identity.issued_at < row["tokens_after"].timestamp():
                 raise ConnectionRejected(CloseCode.REVOKED, "This agent's credentials are revoked.")
+            if hello.is_late(row["boot"], row["attempt"]):
+                raise ConnectionRejected(CloseCode.GOING_AWAY, LATE_HELLO)
             stream_id, resume, archived, begins_at = await self._resume(conn, row, hello.stream, held)
             epoch = await agents.connected(conn, agent_id, self.instance_id, hello, stream_id)
             actor = audit.Actor("agent", agent_id, row["name"], address)

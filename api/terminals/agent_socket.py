@@ -20,6 +20,7 @@ from onsembl.api.http.dashboard import version
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.instances.drain import DRAINING
 from onsembl.api.services import Services
+from onsembl.api.terminals.agent_presence import LATE_HELLO
 from onsembl.api.terminals.agent_reports import Report, cancel_of_ended, unrecorded
 from onsembl.api.terminals.direct_input import DirectInput
 from onsembl.api.terminals.direct_socket import send_now, send_text
@@ -153,6 +154,7 @@ class AgentSession:
         self.agent_id: AgentId = identity.id
         self.epoch = Epoch(0)
         self.boot: UUID | None = None
+        self.attempt: int | None = None
         self.actor = Actor("agent", identity.id, "", client_address(websocket))
         self.takes_steers = False
         self.takes_answers = False
@@ -264,6 +266,9 @@ class AgentSession:
             raise ConnectionRejected(CloseCode.TOKEN_EXPIRED, KEY_REMOVED)
         if self._services.drain.begun:
             raise ConnectionRejected(CloseCode.DRAINING, DRAINING)
+        link = self._hub.links.get(self.agent_id)
+        if link is not None and hello.is_late(link.boot, link.attempt):
+            raise ConnectionRejected(CloseCode.GOING_AWAY, LATE_HELLO)
         self._hub.disconnect(self.agent_id, CloseCode.SUPERSEDED, "The agent has connected again.")
         connected = await self._services.presence.connect(
             self._identity, hello, held(self._hub.terminals.get(self.agent_id)), address=self.actor.address
@@ -305,7 +310,7 @@ class AgentSession:
                 )
             ),
         )
-        self.boot = hello.boot
+        self.boot, self.attempt = hello.boot, hello.attempt
         self.takes_steers, self.takes_rules = hello.takes_steers, hello.takes_rules
         self.takes_attachments, self.takes_answers = hello.takes_attachments, hello.takes_answers
         self.tells_work_clock, self.branch = hello.tells_work_clock, hello.branch

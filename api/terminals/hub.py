@@ -58,6 +58,8 @@ class AgentLink(Protocol):
     epoch: Epoch
     boot: UUID | None
     """The run of the agent's program, from its hello."""
+    attempt: int | None
+    """Which attempt of that run to connect this is."""
     actor: Actor
     """The agent, as the audit log names it."""
     takes_steers: bool

@@ -88,6 +88,37 @@ async def test_the_newest_connection_wins_and_the_old_one_cannot_write(api):
             assert (row["status"], row["epoch"]) == ("online", 2)
 
 
+async def test_a_hello_that_is_read_late_replaces_no_later_connection(api):
+    """An instance that was stopped meanwhile reads the hello of an attempt that the agent has given up: the connection
+    of its later attempt stays, here or elsewhere, and so does its stream. Another run of the agent begins with 1."""
+    agent, operator = await api.enrol(), await api.operator()
+    run = {**HELLO, "boot": str(uuid4())}
+
+    async def rejected_late() -> bool:
+        async with api.agent_socket(agent) as late:
+            await late.send(json.dumps({**run, "attempt": 1}))
+            return await close_code(late) == CloseCode.GOING_AWAY
+
+    async with api.agent_socket(agent) as socket:
+        await socket.send(json.dumps({**run, "attempt": 2}))
+        stream = (await next_message(socket, "welcome"))["stream_id"]
+        assert await rejected_late()
+        await socket.send('{"type":"ping"}')
+        await next_message(socket, "pong")
+
+    async def offline() -> bool:
+        row = (await api.http.get(f"/v1/agents/{agent.id}", headers=operator.headers)).json()
+        return row["status"] == "offline"
+
+    await until(offline, "offline")
+    assert await rejected_late()  # by its row, as at another instance
+    tail = {"id": stream, "start": 0, "end": 0}
+    for attempt in ({**run, "attempt": 3}, {**run, "boot": str(uuid4()), "attempt": 1}, HELLO):
+        async with api.agent_socket(agent) as socket:
+            await socket.send(json.dumps({**attempt, "stream": tail}))
+            assert (await next_message(socket, "welcome"))["stream_id"] == stream
+
+
 @cases(
     ("frames", "code"),
     [

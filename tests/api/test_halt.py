@@ -283,7 +283,7 @@ class FullLink:
     """A connection whose peer reads nothing."""
 
     epoch = 1
-    boot = offered = None
+    boot = attempt = offered = None
 
     async def send(self, _message: object) -> None:
         await asyncio.Event().wait()

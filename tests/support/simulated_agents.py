@@ -42,6 +42,7 @@ class SimulatedLink:
         self.agent_id = agent_id
         self.epoch = epoch
         self.boot: UUID | None = boot
+        self.attempt: int | None = None
         self.actor = Actor("agent", agent_id, "", "")
         self.takes_steers = True
         self.takes_rules = True
