@@ -124,14 +124,14 @@ def answers(**given: list[str]) -> dict:
     return {"decision": "answers", "answers": [{"id": id, "answers": texts} for id, texts in given.items()]}
 
 
-ALLOW = {"decision": "allow", "input": None}
+ALLOW = {"decision": "allow", "input": None, "cli_rule": None}
 DENY = {"decision": "deny", "reason": "", "cancel": False}
 CASES = [
     (RUN, key("y"), ALLOW),
     (EDIT, click("Allow"), ALLOW),
     (EDIT, key("n"), DENY),
     (RUN, deny_because, {**DENY, "reason": "not on Friday"}),
-    (RUN, edit, {"decision": "allow", "input": '{"command":"npm ci"}'}),
+    (RUN, edit, {**ALLOW, "input": '{"command":"npm ci"}'}),
     (CHOICE, key("2"), answers(q=["right"])),
     (TWO, two_answers, answers(many=["a", "c"], secret=["s3cret"])),
     (PLAN, click("Approve"), ALLOW),

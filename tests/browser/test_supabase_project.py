@@ -99,7 +99,7 @@ async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: 
             await expect(elsewhere.get_by_text("begun in another browser")).to_be_visible()
             await page.goto(link)
             await visitor.live()
-            assert page.url == f"{center.address}/#/history"
+            await expect(page).to_have_url(f"{center.address}/#/history")
             await sign_out()
             visitor.console.expect("status of 40[134]")
             await page.goto(link)

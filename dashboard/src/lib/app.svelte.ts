@@ -58,13 +58,12 @@ export class App {
     const returning = hadSession();
     const auth = createAuth(config);
     this.#client = { auth, config };
-    const { error } = await auth.initialize();
+    const returned = hasCode();
+    const { error } = await auth.initialize(); // takes the code out of the address when it has led to a session
     let unused: string | null = null;
-    if (new URLSearchParams(location.search).has("code")) {
-      const { codeRefused, returnToPlace } = await import("./sign-in.ts");
-      unused = codeRefused(error);
+    if (hasCode()) {
+      unused = (await import("./sign-in.ts")).codeRefused(error);
       clearAddress();
-      returnToPlace();
     }
     // The client calls this while it holds its lock: code that calls the client must run later, or it would wait forever.
     auth.onAuthStateChange((event, session) => {
@@ -74,6 +73,7 @@ export class App {
       if (event === "USER_UPDATED" || event === "SIGNED_OUT") this.#recovering = false;
       setTimeout(() => this.#sessionChanged(session, why), 0);
     });
+    if (returned) (await import("./sign-in.ts")).returnToPlace();
   }
 
   /** A step of signing in, which returns null on success, else a message for the person. */
@@ -128,6 +128,11 @@ export class App {
 export type Enter = (step: (auth: Auth) => Promise<string | null>) => Promise<string | null>;
 
 /** Removes what a link or a provider added to the page's address. */
+/** Whether a link or a provider has led back to the page with a code for a session. */
+function hasCode(): boolean {
+  return new URLSearchParams(location.search).has("code");
+}
+
 function clearAddress(): void {
   history.replaceState(history.state, "", location.pathname);
 }
