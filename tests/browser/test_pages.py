@@ -35,6 +35,20 @@ async def test_pages_are_reached_from_anywhere(center: Api, visit) -> None:
     await expect(page.locator('[data-agent="one"]')).to_be_visible()
 
 
+async def test_a_page_of_an_earlier_release_says_that_it_must_be_loaded_again(center: Api, visit) -> None:
+    """The server has no file of the earlier release any more: a page that needs one says so, and a reload mends it."""
+    visitor = await visit(center.url)
+    await visitor.come_back((await center.operator()).email)
+    page = visitor.page
+    visitor.console.expect("404")
+    await page.route("**/assets/*.js", lambda route: route.fulfill(status=404))
+    await page.goto(f"{center.url}/#/access")
+    await expect(page.get_by_role("alert").filter(has_text="the server may have a newer release")).to_be_visible()
+    await page.unroute_all()
+    await page.get_by_role("button", name="Reload the page").click()
+    await expect(page.locator('[data-page="access"]').get_by_role("heading", name="Recovery")).to_be_visible()
+
+
 async def test_a_page_names_the_role_that_it_requires(center: Api, visit) -> None:
     """A viewer who opens an admin's page by its address sees the required role; an unknown page is reported, too."""
     visitor = await visit(center.url)
