@@ -40,7 +40,8 @@ ACTIONS: dict[str, str] = {
     "agent.usage_limit_reached": "An agent reached a usage limit of its vendor, and waits; the detail says until when.",
     "alert.acknowledged": "An operator acknowledged an alert.",
     "archive.dropped": "A day of recordings was deleted after its retention time.",
-    "attention.answered": "A request of an agent was answered by an operator or a rule; the detail has what was asked.",
+    "attention.answered": "A request of an agent was answered by an operator or a rule; the detail has what was asked, "
+    "and in `cli_rule` the rule, with its file, that the CLI was let keep.",
     "attention.dismissed": "An operator dismissed a note: of a failed turn, or of a usage limit.",
     "attention.rule_deleted": "An operator deleted a rule that answered requests of an agent.",
     "audit.dropped": "A day of this log was deleted after its retention time.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from pathlib import Path
 
 from playwright.async_api import CDPSession, Page, expect
@@ -17,11 +19,14 @@ SCROLLS_SIDEWAYS = """() => [...document.querySelectorAll(".reading, .reading *,
 
 
 async def move_fingers(page: Page, session: CDPSession, *ways: tuple[tuple[int, int], tuple[int, int]]) -> None:
-    """Put a finger at the begin of each way, in pixels, move all of them to their ends, and lift them."""
+    """Put a finger at the begin of each way, in pixels, move all of them to their ends, and lift them: by the times of
+    the events within 0.1 s, however long this machine takes."""
+    times = count(time.time() - 0.1, 0.05)
 
     async def touch(kind: str, points: list[tuple[int, int]]) -> None:
         touches = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-        await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+        event = {"type": kind, "touchPoints": touches, "timestamp": next(times)}
+        await session.send("Input.dispatchTouchEvent", event)
 
     await touch("touchStart", [way[0] for way in ways])
     await touch("touchMove", [way[1] for way in ways])
@@ -68,6 +73,7 @@ async def test_a_phone_reads_types_and_swipes(center: Api, visit, tmp_path: Path
         await page.set_viewport_size(DESK)
         await expect(reading).to_have_count(0)
         await page.set_viewport_size(PHONE)
+        await expect(reading).to_be_visible()
         await move_fingers(page, session, ((300, 300), (120, 310)))
         await expect(page).to_have_url(f"{center.url}/#/agents/zulu")
         await move_fingers(page, session, ((120, 300), (300, 310)))
