@@ -359,9 +359,13 @@ async def test_a_link_leads_to_its_request_and_its_command(center: Api, visit) -
             path = f"/v1/attention/{over['request_id']}/answer"
             return (await center.http.post(path, json=answer, headers=operator.headers)).is_success
 
+        async def told() -> bool:
+            pages.update({event["detail"]["title"]: event["page"] for event in await asked_events(operator)})
+            return pages.keys() >= {"over", "oldest", "linked"}
+
+        pages: dict[str, str] = {}
         await until(answered, "the first request is answered")
-        events = (await call_api(operator, "GET", "/v1/events?kind=attention.asked"))["events"]
-        pages = {event["detail"]["title"]: event["page"] for event in events}
+        await until(told, "the events of the requests are there")
         phone = await visit(center.url, PHONE, has_touch=True, is_mobile=True)
         page = phone.page
         await phone.sign_in(account.email, path=pages["linked"])
@@ -380,6 +384,10 @@ async def test_a_link_leads_to_its_request_and_its_command(center: Api, visit) -
         await expect(row).to_contain_text("The model is gone.")
         await expect(page.get_by_role("link", name="Open one")).to_be_visible()
         await pictures(page, "linked-command", [PHONE])
+
+
+async def asked_events(operator: Operator) -> list[dict]:
+    return (await call_api(operator, "GET", "/v1/events?kind=attention.asked"))["events"]
 
 
 async def ended(operator: Operator) -> bool:
