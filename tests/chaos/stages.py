@@ -22,8 +22,20 @@ from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 FAST_RECOVERY = ("--dead-after", "2")
 IDLE = httpx.Limits(keepalive_expiry=1)
 """No request meets a connection that the server closes just then, after 5 s."""
+AGAIN_SECONDS = 0.1
 PATIENT = "claude:interrupt=600 codex:interrupt=600 acp:interrupt=600"
 """The turn of a coding agent ends by its interrupt alone, however long the machine takes to kill and start parts."""
+
+
+class PatientTransport(httpx.AsyncHTTPTransport):
+    """Sends a request again while the API answers 503, upon which nothing was changed: after a kill of Postgres, it
+    still has connections to the killed server."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        while (response := await super().handle_async_request(request)).status_code == 503:
+            await response.aclose()
+            await asyncio.sleep(AGAIN_SECONDS)
+        return response
 
 
 class MutedLink(CuttableLink):
@@ -115,7 +127,8 @@ async def center_running(
         for part in (api_part, parts["worker"]):
             await part.start()
             stack.push_async_callback(part.stop)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=api_part.url, timeout=30, limits=IDLE))
+        client = httpx.AsyncClient(base_url=api_part.url, timeout=30, transport=PatientTransport(limits=IDLE))
+        http = await stack.enter_async_context(client)
         await api_part.ready(http)
         api = Api(api_part.url, url, http)
         operator = Operator(api, await api.operator())

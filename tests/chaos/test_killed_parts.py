@@ -170,8 +170,14 @@ POINTS: list[Point] = [
     has_ended_unacknowledged,
 ]
 LAST_POINT = is_promoted_undispatched
-TURNS = {"tool result on its way": False, "steered": False, "interrupt sent": False, "tool begun": True}
-"""The points of turns, and whether the agent is killed, too."""
+TURNS = {
+    "claude": ("tool result on its way", "tool begun"),
+    "codex": ("steered", "interrupt sent"),
+    "acp": ("tool result on its way",),
+}
+"""The points of turns, by the kind of their agent."""
+KILLED_AGENTS = frozenset({"tool begun"})
+"""The points at which the agent is killed, too."""
 
 
 async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> None:
@@ -219,9 +225,11 @@ async def test_commands_in_every_state_survive_a_kill(
         stages = dict(zip(points, made, strict=True))
         for victims in kills[:-1]:
             await kill_at(center, stages, victims)
-        turns = await bring_all(await stages_at(center, TURNS), "turn")
-        agents = {point for point, is_killed in TURNS.items() if is_killed}
-        async with surviving(turns, kills[-1], agents):
+        agents = {kind: await stages_at(center, places, kind) for kind, places in TURNS.items()}
+        # At once: a link stays muted until the kill is over.
+        brought = await asyncio.gather(*(bring_all(stages, f"{kind}-turn") for kind, stages in agents.items()))
+        turns = [turn for of_kind in brought for turn in of_kind]
+        async with surviving(turns, kills[-1], KILLED_AGENTS):
             await kill_at(center, stages, kills[-1])
 
 

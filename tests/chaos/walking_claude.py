@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""A Claude Code that remembers, and whose turn stays at one point until the test lets it go on.
+"""A Claude Code that remembers, and whose turn stays at one point until the test lets it go on (see `walking`). A
+conversation has its prompts in a file where Claude Code has its transcript."""
 
-The prompt is the name of the turn, and the point. There it writes its process id to the file NAME.at in the folder
-STAGES, and waits for NAME.go. A conversation has its prompts in a file where Claude Code has its transcript.
-"""
+from __future__ import annotations
 
 import json
 import os
@@ -11,28 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-STAGES = Path(os.environ["STAGES"])
-POINTS = ["started", "first_text", "tool_begun", "tool_result", "steered", "interrupted", "result_seen"]
-
-
-def tell(**line: object) -> None:
-    print(json.dumps(line), flush=True)
+from walking import WalkingCli, tell
 
 
 def message(*blocks: dict) -> None:
     tell(type="assistant", parent_tool_use_id=None, message={"id": f"m-{time.monotonic_ns()}", "content": blocks})
-
-
-def said(text: str) -> None:
-    message({"type": "text", "text": text})
-
-
-def stay(here: str) -> None:
-    if here == point:
-        (STAGES / f"{name}.at.new").write_text(str(os.getpid()))
-        (STAGES / f"{name}.at.new").rename(STAGES / f"{name}.at")
-        while not (STAGES / f"{name}.go").exists():
-            time.sleep(0.02)
 
 
 def next_line(kind: str) -> dict:
@@ -49,40 +31,54 @@ def answer(request: dict) -> None:
     tell(type="control_response", response={"subtype": "success", "request_id": request["request_id"], "response": {}})
 
 
+def end(**result: object) -> None:
+    tell(type="result", num_turns=1, **result)
+
+
+class WalkingClaude(WalkingCli):
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._writes = False
+
+    def begin(self) -> None:
+        init = {"session_id": self._session, "model": "a-model", "cwd": str(Path.cwd()), "permissionMode": "default"}
+        tell(type="system", subtype="init", **init)
+
+    def write(self, text: str) -> None:
+        self._writes = True
+        delta = {"type": "text_delta", "text": text}
+        tell(type="stream_event", parent_tool_use_id=None, event={"type": "content_block_delta", "delta": delta})
+
+    def _end_message(self) -> None:
+        tell(type="stream_event", parent_tool_use_id=None, event={"type": "content_block_stop"})
+
+    def call(self, command: str) -> None:
+        self._end_message()
+        message({"type": "tool_use", "id": "a-call", "name": "Bash", "input": {"command": command}})
+
+    def end_call(self, output: str) -> None:
+        block = {"type": "tool_result", "tool_use_id": "a-call", "content": output}
+        tell(type="user", parent_tool_use_id=None, message={"content": [block]})
+
+    def await_interrupt(self) -> None:
+        self._interrupt = next_line("control_request")
+
+    def end_interrupted(self) -> None:
+        answer(self._interrupt)
+        end(subtype="error_during_execution", is_error=True, terminal_reason="aborted_tools")
+        sys.exit(1)
+
+    def take_text(self) -> None:
+        tell(**next_line("user"), isReplay=True)
+
+    def end(self) -> None:
+        self._end_message()
+        end(subtype="success", is_error=False, duration_ms=1, result="")
+
+
 flags = dict(argument.split("=", 1) for argument in sys.argv[1:] if "=" in argument)
 session = flags.get("--resume") or flags["--session-id"]
 transcript = Path(os.environ["CLAUDE_CONFIG_DIR"], "projects", "a-folder", f"{session}.jsonl")
 if "--resume" in flags and not transcript.exists():
     sys.exit("No conversation found")
-prompt = next_line("user")["message"]["content"]
-name, point = prompt.split()
-transcript.parent.mkdir(parents=True, exist_ok=True)
-before = transcript.read_text() if transcript.exists() else ""
-transcript.write_text(f"{before}{name} ")
-stay("started")
-tell(type="system", subtype="init", session_id=session, model="a-model", cwd=str(Path.cwd()), permissionMode="default")
-for piece in (f"I begin {name}", " and go on."):
-    delta = {"type": "text_delta", "text": piece}
-    tell(type="stream_event", parent_tool_use_id=None, event={"type": "content_block_delta", "delta": delta})
-    stay("first_text")
-    point = "" if point == "first_text" else point
-tell(type="stream_event", parent_tool_use_id=None, event={"type": "content_block_stop"})
-message({"type": "tool_use", "id": "a-call", "name": "Bash", "input": {"command": f"echo {name}"}})
-stay("tool_begun")
-if point == "interrupted":
-    interrupt = next_line("control_request")
-    stay("interrupted")
-    answer(interrupt)
-    tell(type="result", subtype="error_during_execution", is_error=True, terminal_reason="aborted_tools", num_turns=1)
-    sys.exit(1)
-block = {"type": "tool_result", "tool_use_id": "a-call", "content": f"the output of {name}"}
-tell(type="user", parent_tool_use_id=None, message={"content": [block]})
-stay("tool_result")
-if point == "steered":
-    (STAGES / f"{name}.waits").touch()
-    tell(**next_line("user"), isReplay=True)
-    stay("steered")
-said(f"Before this came: {before or 'nothing'}")
-tell(type="result", subtype="success", is_error=False, num_turns=1, duration_ms=1, result="")
-stay("result_seen")
-sys.stdin.read()
+WalkingClaude(session).walk(next_line("user")["message"]["content"], transcript)
