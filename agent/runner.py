@@ -187,14 +187,14 @@ class Runner:
             pass
         elif self._run is None:
             self._early_steers.append(steer)
-        elif self._run.takes_steers:
+        elif (give := self._run.steer) is not None:
             try:
                 self._journal.steer_given(command_id, steer.steer_id)
             except OSError as error:
                 # Without the line it could be given twice. It becomes the next command of the conversation.
                 logger.warning("A text is not given: %s", error, extra={"action": "journal_failed"})
             else:
-                self._run.steer(steer.steer_id, steer.text)
+                give(steer.steer_id, steer.text)
 
     def requests_after_welcome(self, *, server_takes: bool) -> list[Message]:
         """The messages about all open requests. A server of an earlier release takes none: each is denied."""

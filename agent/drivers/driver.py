@@ -35,12 +35,8 @@ class Run(Protocol):
         ...
 
     @property
-    def takes_steers(self) -> bool:
-        """Whether the CLI takes a text into its turn now."""
-        ...
-
-    def steer(self, steer_id: UUID, text: str) -> None:
-        """Give the CLI a text for the running turn; `takes_steers` was true just before."""
+    def steer(self) -> Callable[[UUID, str], None] | None:
+        """Gives the CLI a text, by its id, for the running turn; None when the CLI takes none now."""
         ...
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:

@@ -42,13 +42,12 @@ class GuardedRun:
         self._guarded(self._run.interrupt, None)
 
     @property
-    def takes_steers(self) -> bool:
-        """Whether the CLI takes a text into its turn now."""
-        return self._guarded(lambda: self._run.takes_steers, False)
-
-    def steer(self, steer_id: UUID, text: str) -> None:
-        """Give the CLI a text for the running turn."""
-        self._guarded(lambda: self._run.steer(steer_id, text), None)
+    def steer(self) -> Callable[[UUID, str], None] | None:
+        """Gives the CLI a text, by its id, for the running turn; None when the CLI takes none now."""
+        steer = self._guarded(lambda: self._run.steer, None)
+        if steer is None:
+            return None
+        return lambda steer_id, text: self._guarded(lambda: steer(steer_id, text), None)
 
     def on_steered(self, callback: Callable[[UUID, int], None]) -> None:
         """Call back with a text's id and the number of its step when the CLI has taken the text."""

@@ -31,7 +31,7 @@ class ShellRun:
     turn = None
     completed = False
     exceeded = None
-    takes_steers = False
+    steer = None
 
     def __init__(self, process: Process, command_id: UUID, requests: Requests) -> None:
         self.process = process
@@ -52,9 +52,6 @@ class ShellRun:
 
     def interrupt(self) -> None:
         self.process.press_interrupt(CTRL_C)
-
-    def steer(self, steer_id: UUID, text: str) -> None:
-        raise NotImplementedError
 
     def give(self, request_id: UUID, decision: Decision, by: str) -> bool:
         return False  # its answer is typed

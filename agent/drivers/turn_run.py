@@ -194,10 +194,10 @@ class TurnRun:
         self._pass_input()
 
     @property
-    def takes_steers(self) -> bool:
-        return self._takes_steers and not self.process.exited.done()
+    def steer(self) -> Callable[[UUID, str], None] | None:
+        return self._steer if self._takes_steers and not self.process.exited.done() else None
 
-    def steer(self, steer_id: UUID, text: str) -> None:
+    def _steer(self, steer_id: UUID, text: str) -> None:
         assert self._steering is not None
         self._steering.steer(steer_id, text)
         self._pass_input()

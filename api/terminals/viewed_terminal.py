@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 from time import monotonic
@@ -87,7 +88,7 @@ class TerminalSubscriber(Protocol):
         ...
 
 
-class ViewedTerminal:
+class ViewedTerminal(ABC):
     """The newest stream of one agent, from a connection of the agent or of the instance that has one.
 
     `stream_id` is None until the agent has connected for the first time.
@@ -121,17 +122,17 @@ class ViewedTerminal:
         return self.sizes.newest
 
     @property
+    @abstractmethod
     def upto(self) -> int:
         """The offset up to which a viewer may have seen the stream, by way of another process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def unarchived(self, start: int, count: int) -> bytes:
         """Bytes from `start` on that wait here for the archive; empty when they do not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def comes_again(self, start: int) -> bool:
         """Whether the agent will send the bytes from `start` on again, because the archive was full."""
-        raise NotImplementedError
 
     def end(self) -> None:
         """The agent is elsewhere: close the viewers, who find it there."""

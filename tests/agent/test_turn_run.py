@@ -181,11 +181,11 @@ async def test_a_text_that_an_idle_program_does_not_take_is_dropped(context, sho
             return []
 
     run = bash("echo ready; read || echo eof >&2", context, Ignoring(""))
-    assert run.takes_steers
+    assert run.steer is not None
     run.steer(uuid4(), "text")
     assert await end(run) == (0, None)
     assert b"eof" in shown.data
-    assert not run.takes_steers
+    assert run.steer is None
 
 
 async def test_without_a_result_the_error_is_the_last_line_of_the_error_output(context, shown):

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -24,7 +25,7 @@ from onsembl.protocol.drain import DRAINING_PROBLEM
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL, encode_output
 
 
-class Follower:
+class Follower(ABC):
     """A client that stays connected until it leaves. `longest_pause` is its longest time without what it waits for."""
 
     def __init__(self) -> None:
@@ -34,8 +35,9 @@ class Follower:
         self._last = time.monotonic()
         self._task = asyncio.create_task(self._stay())
 
+    @abstractmethod
     async def _serve(self) -> None:
-        raise NotImplementedError
+        """Stay until the connection ends."""
 
     async def _stay(self) -> None:
         while True:
