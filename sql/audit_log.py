@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
-from onsembl.sql.database import Connection
+from onsembl.sql.database import Connection, allow_pauses
 
 COLUMNS = (
     "id",
@@ -100,6 +100,7 @@ async def page(conn: Connection, wanted: EventFilter, before: int | None, limit:
 async def all_rows(conn: Connection, wanted: EventFilter) -> AsyncGenerator[DictRow]:
     """Yield all matching events, oldest first, in one transaction."""
     where, values = wanted.where()
+    await allow_pauses(conn)
     async with conn.cursor("audit_export") as cursor:
         cursor.itersize = 1000
         await cursor.execute(f"{_SELECT} where {where} order by at, id".encode(), values)

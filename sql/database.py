@@ -47,6 +47,9 @@ LASTING_ERRORS = (DataError, IntegrityError)
 SEARCH_PATH = ("onsembl", "procrastinate", "public")
 CONNECT_SECONDS = 10
 RECONNECT_SECONDS = 3.0
+PAUSE_MS = 20_000
+"""How long a transaction may wait for its process before Postgres ends it, in milliseconds. A process that is stopped
+within a transaction, by a signal or with its machine, would keep its locks: no worker could mark its agents offline."""
 
 
 class PromptConnection(AsyncConnection[Row]):
@@ -190,6 +193,11 @@ async def statement(pool: Pool, patience: float | None = None) -> AsyncGenerator
                 await conn.set_autocommit(False)
 
 
+async def allow_pauses(conn: Connection) -> None:
+    """Let the present transaction, which only reads, wait for the reader of its rows as long as that takes."""
+    await conn.execute("set local idle_in_transaction_session_timeout to 0")
+
+
 async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:
     load_every_value(conn)
     await conn.execute(_settings(role, "set"))
@@ -200,6 +208,7 @@ async def _set_up(conn: AsyncConnection[Any], role: str | None) -> None:
 def _settings(role: str | None, command: LiteralString) -> sql.Composed:
     """The statements that make the settings of a connection by `set`, or those of a transaction by `set local`."""
     settings = sql.SQL(command + " search_path to {}").format(sql.SQL(", ").join(map(sql.Identifier, SEARCH_PATH)))
+    settings += sql.SQL("; " + command + " idle_in_transaction_session_timeout to {}").format(PAUSE_MS)
     if role is not None:
         settings += sql.SQL("; " + command + " role {}").format(sql.Identifier(role))
     return settings

@@ -9,7 +9,7 @@ from typing import Literal, LiteralString
 
 from psycopg.rows import DictRow
 
-from onsembl.sql.database import Connection
+from onsembl.sql.database import Connection, allow_pauses
 
 By = Literal["day", "model", "agent", "operator", "conversation", "label", "turn"]
 COLUMNS = """command_id, model, ended_at, agent_id, agent_name, labels, operator_id, operator_name, conversation_id,
@@ -90,6 +90,7 @@ async def by(conn: Connection, group: By, period: Period, limit: int) -> tuple[l
 
 async def all_rows(conn: Connection, period: Period) -> AsyncGenerator[DictRow]:
     """Every row of the period, oldest first, without holding them all in memory."""
+    await allow_pauses(conn)
     async with conn.cursor("turn_usage") as cursor:
         await cursor.execute(
             f"""select {COLUMNS} from turn_usage where ended_at >= %s and ended_at < %s

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from onsembl.realtime.replication.wal_stream import stream_wal
-from onsembl.sql.database import Connection, connect, create_pool
+from onsembl.sql import database
+from onsembl.sql.database import DATABASE_ERRORS, Connection, allow_pauses, connect, create_pool
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
@@ -40,6 +41,27 @@ async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commi
         with pytest.raises(asyncio.CancelledError):
             await task
     assert used[0].closed
+
+
+@pytest.mark.parametrize("transaction_pooler", [False, True])
+async def test_a_transaction_whose_process_is_stopped_ends(database_url, monkeypatch, transaction_pooler):
+    """Postgres ends it, and others get its locks, as when an API process is stopped while it writes its agent's row; the
+    pool goes on. A transaction that waits for the reader of its rows does not end."""
+    monkeypatch.setattr(database, "PAUSE_MS", 300)
+    async with create_pool(database_url, max_size=3, transaction_pooler=transaction_pooler) as pool:
+        async with pool.connection() as conn:
+            await conn.execute("create table counted as select 0 as n")
+        async with pool.connection() as reading, pool.connection() as other:
+            await allow_pauses(reading)
+            with pytest.raises(DATABASE_ERRORS):
+                async with pool.connection() as stopped:
+                    await stopped.execute("update counted set n = 1")
+                    await other.execute("update counted set n = n + 10")  # waits for the lock
+                    await stopped.execute("select 1")
+            await reading.execute("select 1")
+        async with pool.connection() as conn:
+            cursor = await conn.execute("select n from counted")
+            assert await cursor.fetchone() == {"n": 10}
 
 
 async def _connect(url: str) -> object:
