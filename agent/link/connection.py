@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import time
@@ -85,6 +86,10 @@ class AgentConnection:
         """How often the server has rejected the token since the last welcome."""
         self._moves = 0
         """How often an instance that is about to stop has sent the agent away since the last welcome."""
+        # The path with the id brings the agent to its viewers behind a proxy that chooses the instance by the path.
+        # A server of an earlier release has the other one only.
+        self._paths = itertools.cycle((f"/v1/agents/{credentials.agent_id}/connection", "/v1/agent"))
+        self._path = next(self._paths)
         self._refreshing: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         """Tries to write the credentials that a full disk did not take."""
@@ -157,6 +162,8 @@ class AgentConnection:
             rejected = status == 401 and told is not None
             if status in (400, 403, 404) and told is not None:
                 raise AgentError(f"The server rejects the connection ({status}): {told}") from error
+            if status in (403, 404):
+                self._path = next(self._paths)
         if isinstance(error, ConnectionClosed) and error.rcvd is not None:
             code, reason = error.rcvd.code, error.rcvd.reason
             moves = code == CloseCode.DRAINING
@@ -179,7 +186,7 @@ class AgentConnection:
         if self._credentials.access_token == self._rejected_token or not self._credentials.valid_for(MIN_TOKEN_SECONDS):
             await self._refresh()
         self._presented_token = self._credentials.access_token
-        url = self._credentials.server.replace("http", "ws", 1) + "/v1/agent"
+        url = self._credentials.server.replace("http", "ws", 1) + self._path
         async with connect(
             url,
             additional_headers={"Authorization": f"Bearer {self._presented_token}"},

@@ -1,6 +1,6 @@
-"""The agents' WebSocket, `/v1/agent`: an agent authenticates before the upgrade, and then has one session.
-
-`/v1/agents/{id}/connection` is the same, for proxies that choose the instance by the path: agent and viewers meet.
+"""The agents' WebSocket, `/v1/agents/{id}/connection`: an agent authenticates before the upgrade, and then has one
+session. A proxy that chooses the instance by the path brings it to its viewers. `/v1/agent` is the same, for agents of
+earlier releases.
 """
 
 from __future__ import annotations

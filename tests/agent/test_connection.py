@@ -33,6 +33,8 @@ class FakeServer:
         self.answers: list[int] = []
         """For each connection: an HTTP status, a close code, or 0 to stay connected. The last is for all later ones."""
         self.connections: list[tuple[float, str]] = []
+        self.paths: list[str] = []
+        """The path of each connection."""
         self.stayed = asyncio.Event()
         self.heartbeat = 30.0
         self.version: str | None = None
@@ -55,6 +57,7 @@ class FakeServer:
     async def __aenter__(self) -> FakeServer:
         def reject(connection: ServerConnection, request) -> object:
             self.connections.append((time.monotonic(), request.headers["Authorization"].removeprefix("Bearer ")))
+            self.paths.append(request.path)
             status = self.answer(request)
             if not 400 <= status < 600:
                 return None
@@ -177,6 +180,14 @@ async def test_a_refusal_of_something_in_between_is_retried(server, connected, r
     await stays(connected(), server)
     assert [token for _, token in server.connections] == ["access-1"] * 5
     assert refreshes == []
+
+
+async def test_the_path_has_the_agents_id_where_the_server_knows_it(server, connected, refreshes, waits):
+    """A server of an earlier release refuses it without a word: then the path is the one for all agents."""
+    server.answers, server.body = [503, 403, 503, 404, 0], " "
+    await stays(connected(), server)
+    own, common = "/v1/agents/an-id/connection", "/v1/agent"
+    assert server.paths == [own, own, common, common, own]
 
 
 @pytest.mark.parametrize(

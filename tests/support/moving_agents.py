@@ -104,7 +104,7 @@ class MovingAgent(Follower):
 
     async def _serve(self) -> None:
         async with connect(
-            self._url.replace("http", "ws", 1) + "/v1/agent",
+            self._url.replace("http", "ws", 1) + f"/v1/agents/{self.enrolled.id}/connection",
             additional_headers={"Authorization": f"Bearer {self.enrolled.access_token}"},
             subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
