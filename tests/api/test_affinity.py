@@ -13,7 +13,7 @@ import pytest
 from support.agents import until
 from support.cases import cases
 from support.fly_proxy import FlyProxy
-from support.frames import HELLO, attach, close_code, next_message
+from support.frames import attach, close_code, greet, next_message, read_bytes
 from support.server import Api, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -60,20 +60,6 @@ def terminal_socket(url: str, agent_id: str, **kwargs) -> connect:
         compression=None,
         **kwargs,
     )
-
-
-async def greet(socket, **stream) -> dict:
-    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
-    return await next_message(socket, "welcome")
-
-
-async def read_bytes(socket, count: int) -> bytes:
-    seen = b""
-    while len(seen) < count:
-        frame = await socket.recv()
-        if isinstance(frame, bytes):
-            seen += frame
-    return seen
 
 
 async def viewers_come_to_the_machine_of_their_agent(center: Center):

@@ -20,6 +20,7 @@ from support.frames import HELLO_TEXT, attach, close_code, next_message
 from support.missing_guards import without
 from support.moving_agents import FollowingViewer, MovingAgent
 from support.page import built_page
+from support.reverse_proxies import REVERSE_PROXIES, reverse_proxy
 from support.server import Account, Api, running
 from websockets.exceptions import InvalidStatus
 
@@ -47,10 +48,13 @@ ALLOW = {"decision": {"decision": "allow"}}
 
 @dataclass
 class Fleet:
-    """Two machines behind Fly's proxy, an operator, and agents with their viewers, all of which write and watch."""
+    """Two machines behind a proxy, an operator, and agents with their viewers, all of which write and watch."""
 
     database_url: str
-    proxy: FlyProxy
+    url: str
+    """Of the proxy."""
+    proxy: FlyProxy | None
+    """None where the proxy is another one than Fly's."""
     parts: dict[str, ApiPart]
     operator: Operator
     account: Account
@@ -59,18 +63,20 @@ class Fleet:
     _writing: asyncio.Task[None] | None = None
 
     async def populate(self, api: Api, agents: int, viewers: int) -> None:
-        """Connect the agents to the first machine, and viewers to them."""
-        self.proxy.first = MACHINES[0]
+        """Connect the agents, on Fly to the first machine, and viewers to them."""
+        if self.proxy is not None:
+            self.proxy.first = MACHINES[0]
         for number in range(agents):
-            self.agents.append(MovingAgent(self.proxy.url, await api.enrol(f"agent-{number}", "claude")))
+            self.agents.append(MovingAgent(self.url, await api.enrol(f"agent-{number}", "claude")))
         for agent in self.agents:
             await agent.online.wait()
         for number in range(viewers):
             agent = self.agents[number % agents]
-            self.viewers.append(FollowingViewer(self.proxy.url, agent.enrolled.id, self.account.access_token))
+            self.viewers.append(FollowingViewer(self.url, agent.enrolled.id, self.account.access_token))
         for viewer in self.viewers:
             await viewer.attached.wait()
-        self.proxy.first = None
+        if self.proxy is not None:
+            self.proxy.first = None
         self._writing = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
@@ -159,15 +165,18 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(folder: Path, database_url: str, **environment: str) -> AsyncGenerator[tuple[Fleet, Api]]:
-    """Two machines. The operator uses the second one."""
+async def fleet(
+    folder: Path, database_url: str, edge: str = "fly", **environment: str
+) -> AsyncGenerator[tuple[Fleet, Api]]:
+    """Two machines, behind Fly's proxy or one of `REVERSE_PROXIES`. The operator uses the second one."""
     parts = dict[str, ApiPart]()
     await asyncio.to_thread(built_page)
     async with AsyncExitStack() as stack:
         for machine in MACHINES:
             (folder / machine).mkdir()
-            fly = {"FLY_MACHINE_ID": machine, "FLY_APP_NAME": "onsembl", "ONSEMBL_PUBLIC_URL": PUBLIC, **environment}
-            parts[machine] = part = ApiPart(folder / machine, database_url, worker=True, **fly)
+            fly = {"FLY_MACHINE_ID": machine, "FLY_APP_NAME": "onsembl"} if edge == "fly" else {}
+            environment = {"ONSEMBL_PUBLIC_URL": PUBLIC, **fly, **environment}
+            parts[machine] = part = ApiPart(folder / machine, database_url, worker=True, **environment)
             await part.start()
             stack.push_async_callback(part.stop)
         https = [
@@ -175,10 +184,16 @@ async def fleet(folder: Path, database_url: str, **environment: str) -> AsyncGen
         ]
         for part, http in zip(parts.values(), https, strict=True):
             await part.ready(http)
-        proxy = await stack.enter_async_context(FlyProxy({machine: part.url for machine, part in parts.items()}))
+        urls = {machine: part.url for machine, part in parts.items()}
+        proxy = await stack.enter_async_context(FlyProxy(urls)) if edge == "fly" else None
+        url = (
+            proxy.url
+            if proxy is not None
+            else await stack.enter_async_context(reverse_proxy(edge, folder / "proxy", list(urls.values())))
+        )
         api = Api(parts[MACHINES[1]].url, database_url, https[1])
         account = await api.operator()
-        made = Fleet(database_url, proxy, parts, Operator(api, account), account)
+        made = Fleet(database_url, url, proxy, parts, Operator(api, account), account)
         try:
             yield made, api
         finally:
@@ -197,16 +212,20 @@ async def replaced(made: Fleet, machine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("agents", "viewers", "turns", "longest_pause"),
+    ("agents", "viewers", "turns", "longest_pause", "edge"),
     [
-        (10, 20, 5, PATIENT_SECONDS / 2),
-        pytest.param(200, 400, 50, LONGEST_PAUSE, marks=[pytest.mark.load, pytest.mark.timeout(600)]),
+        (10, 20, 5, PATIENT_SECONDS / 2, "fly"),
+        *(
+            pytest.param(10, 20, 5, PATIENT_SECONDS / 2, edge, id=edge, marks=pytest.mark.package)
+            for edge in REVERSE_PROXIES
+        ),
+        pytest.param(200, 400, 50, LONGEST_PAUSE, "fly", marks=[pytest.mark.load, pytest.mark.timeout(600)]),
     ],
 )
-async def test_a_drain_under_load_loses_nothing(tmp_path, database_url, agents, viewers, turns, longest_pause):
+async def test_a_drain_under_load_loses_nothing(tmp_path, database_url, agents, viewers, turns, longest_pause, edge):
     """Bytes, commands and questions survive, no agent is shown as offline, and no viewer waits for more than 2 s (in
     the short form, for the end of the drain). They also survive the replacement of the only instance that is left."""
-    async with fleet(tmp_path, database_url, **without(tmp_path / "patient", PATIENT)) as (made, api):
+    async with fleet(tmp_path, database_url, edge, **without(tmp_path / "patient", PATIENT)) as (made, api):
         await made.populate(api, agents, viewers)
         commands = await made.ask(turns)
         offline = await made.times_offline()

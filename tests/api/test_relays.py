@@ -15,7 +15,7 @@ from support.agents import CuttableLink, Operator, until
 from support.api_calls import call_api
 from support.asking_agents import AskingAgent
 from support.cases import cases
-from support.frames import HELLO, attach, close_code, next_message
+from support.frames import HELLO, attach, close_code, greet, next_message, read_bytes
 from support.server import Account, Api, Enrolled, running
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -50,21 +50,6 @@ async def center(settings) -> AsyncGenerator[Center]:
     first = replace(settings, worker=WorkerSettings())
     async with running(first, reachable=True) as one, running(settings, reachable=True) as two:
         yield Center(one, two, (await one.operator()).access_token)
-
-
-async def greet(socket, **stream) -> dict:
-    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
-    return await next_message(socket, "welcome")
-
-
-async def read_bytes(socket, count: int) -> bytes:
-    seen = b""
-    async with asyncio.timeout(60):
-        while len(seen) < count:
-            frame = await socket.recv()
-            if isinstance(frame, bytes):
-                seen += frame
-    return seen
 
 
 def relayed(api: Api, agent: Enrolled):

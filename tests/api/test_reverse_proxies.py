@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from uuid import uuid4
 
 import httpx
 import pytest
-from support.frames import HELLO, attach, next_message
-from support.reverse_proxies import reverse_proxy
+from support.agents import until
+from support.frames import attach, greet, next_message, read_bytes
+from support.moving_agents import FollowingViewer
+from support.reverse_proxies import REVERSE_PROXIES, reverse_proxy
 from support.server import PATIENCE, Api, Enrolled, running
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from onsembl.protocol.attachments import MAX_ATTACHMENT_BYTES
-from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, TERMINAL_SUBPROTOCOL, encode_output
 from onsembl.sql.database import connect as connect_database
 
@@ -37,6 +37,8 @@ class Center:
     token: str
     second: AsyncExitStack
     """Stops the second instance."""
+    by_path: bool
+    """Whether an agent and its viewers come to the same instance."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -44,67 +46,79 @@ class Center:
 
     def agent_socket(self, agent: Enrolled) -> connect:
         return connect(
-            self.url.replace("http", "ws") + "/v1/agent",
+            self.url.replace("http", "ws") + f"/v1/agents/{agent.id}/connection",
             additional_headers={"Authorization": f"Bearer {agent.access_token}"},
             subprotocols=[AGENT_SUBPROTOCOL],  # type: ignore[list-item]
             compression=None,
             open_timeout=PATIENCE,
         )
 
-    async def see(self, agent: Enrolled, wanted: bytes) -> None:
-        """Attach until these bytes come."""
-        while True:
-            async with connect(
-                self.url.replace("http", "ws") + f"/v1/agents/{agent.id}/terminal",
-                subprotocols=[TERMINAL_SUBPROTOCOL],  # type: ignore[list-item]
-                compression=None,
-                open_timeout=PATIENCE,
-            ) as viewer:
-                try:
-                    await attach(viewer, self.token)
-                    seen = b""
-                    while wanted not in seen:
-                        frame = await viewer.recv()
-                        seen += frame if isinstance(frame, bytes) else b""
-                except ConnectionClosed as closed:
-                    assert closed.rcvd is not None and closed.rcvd.code == CloseCode.ELSEWHERE
-                    continue
-                return
-
-
-@pytest.fixture(params=["nginx", "caddy"])
-async def center(request, settings, tmp_path) -> AsyncGenerator[Center]:
-    first, second = (
-        replace(
-            settings, public_url="http://onsembl.example", address=f"instance-{number}", client_address_header=HEADER
+    def terminal_socket(self, agent: Enrolled) -> connect:
+        return connect(
+            self.url.replace("http", "ws") + f"/v1/agents/{agent.id}/terminal",
+            subprotocols=[TERMINAL_SUBPROTOCOL],  # type: ignore[list-item]
+            compression=None,
+            open_timeout=PATIENCE,
         )
-        for number in (1, 2)
-    )
+
+
+@pytest.fixture(params=REVERSE_PROXIES)
+async def center(request, settings, tmp_path) -> AsyncGenerator[Center]:
+    settings = replace(settings, public_url="http://onsembl.example", client_address_header=HEADER)
     async with AsyncExitStack() as stack:
         second_stack = await stack.enter_async_context(AsyncExitStack())
         instances = (
-            await stack.enter_async_context(running(first)),
-            await second_stack.enter_async_context(running(second)),
+            await stack.enter_async_context(running(settings, reachable=True)),
+            await second_stack.enter_async_context(running(settings, reachable=True)),
         )
         urls = [instance.url for instance in instances]
-        url = await stack.enter_async_context(reverse_proxy(request.param, tmp_path / request.param, urls))
+        url = await stack.enter_async_context(reverse_proxy(request.param, tmp_path / "proxy", urls))
         account = await instances[0].operator()
-        yield Center(instances, url, account.access_token, second_stack)
+        yield Center(instances, url, account.access_token, second_stack, request.param.endswith("by path"))
 
 
 async def test_viewers_come_to_their_agents(center: Center):
-    """Agents and viewers connect through the proxy, and each viewer sees its agent's bytes, at the
-    latest after some attempts."""
+    """Each viewer sees its agent's bytes, and types; where the proxy chooses by the path, nothing is relayed."""
     async with AsyncExitStack() as stack:
         for number in range(AGENTS):
             agent = await center.instances[0].enrol(f"agent-{number}")
             socket = await stack.enter_async_context(center.agent_socket(agent))
-            await socket.send(json.dumps({**HELLO, "stream": None}))
-            await next_message(socket, "welcome")
-            await socket.send(encode_output(0, b"hello from %d" % number))
-            await center.see(agent, b"hello from %d" % number)
-        held = Counter(len(instance.services.hub.links) for instance in center.instances)
-        assert sum(count * times for count, times in held.items()) == AGENTS
+            await greet(socket)
+            await socket.send(encode_output(0, b"hello"))
+            viewer = await stack.enter_async_context(center.terminal_socket(agent))
+            operator = {"client_id": str(uuid4())}
+            await attach(viewer, center.token, **operator)
+            assert await read_bytes(viewer, 5) == b"hello"
+            await viewer.send(json.dumps({"type": "take_control", **operator}))
+            await next_message(viewer, "controlled")
+            await viewer.send(json.dumps({"type": "keys", **operator, "seq": 1, "text": "ls\r"}))
+            assert (await next_message(socket, "keys"))["text"] == "ls\r"
+        relaying = [instance.services.relays.connections for instance in center.instances]
+        assert (relaying == [0, 0]) == center.by_path
+
+
+async def test_viewers_follow_an_agent_that_moves(center: Center):
+    """An agent's viewers go on with the next byte when it connects to one instance, and then to the other."""
+    agent = await center.instances[0].enrol()
+    viewers = [FollowingViewer(center.url, agent.id, center.token) for _ in range(4)]
+    output, stream = b"", {}
+    try:
+        for instance in (*center.instances, *center.instances):
+            async with instance.agent_socket(agent) as socket:
+                welcome = await greet(socket, **stream)
+                output += b"and more of it "
+                stream = {"id": welcome["stream_id"], "start": 0, "end": len(output)}
+                await socket.send(encode_output(welcome["resume_offset"], output[welcome["resume_offset"] :]))
+
+                async def seen(end: int = len(output)) -> bool:
+                    return all(viewer.start + len(viewer.seen) == end for viewer in viewers)
+
+                await until(seen, "all viewers have seen it")
+        for viewer in viewers:
+            assert (bytes(viewer.seen), viewer.faults) == (output[viewer.start :], [])
+    finally:
+        for viewer in viewers:
+            await viewer.leave()
 
 
 async def test_requests_pass_as_they_are(center: Center):

@@ -1,6 +1,6 @@
 """Three instances behind an edge with two workers, under faults: agents that run commands, coding agents whose turns
 ask, and viewers that come back through the edge. On Fly the edge repeats requests at the agent's machine; elsewhere the
-instances relay the agents' terminals."""
+instances relay the agents' terminals. The edge may also be nginx or Caddy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from chaos.parts import AgentPart, ApiPart, Part, PostgresPart
 from chaos.test_soak import SETTLE_SECONDS, Form, Soak
 from support.agents import FINAL, CuttableLink, Operator, until
 from support.fly_proxy import FlyProxy, HealthCheck
+from support.reverse_proxies import REVERSE_PROXIES, reverse_proxy
 from support.server import Api
 
 from onsembl.cli.server.dashboard import dashboard_files
@@ -46,14 +47,18 @@ class Turn:
 
 class ManyInstances(Soak):
     """A system of several instances. `asking` of the agents are coding agents. Requests go to the machine `first`, if
-    there is one, until the test changes that. With `relays` the instances are not on Fly."""
+    there is one, until the test changes that. The instances are on Fly if the edge is `fly`; it is the same proxy if it
+    is `relays`, else one of `REVERSE_PROXIES`."""
+
+    expected = (*Soak.expected, 502, 504)
+    """A proxy says so of an instance that is killed or stopped."""
 
     def __init__(
-        self, seed: int, stack: AsyncExitStack, form: Form, asking: int, first: str | None = None, relays: bool = False
+        self, seed: int, stack: AsyncExitStack, form: Form, asking: int, first: str | None = None, edge: str = "fly"
     ) -> None:
         super().__init__(seed, stack, form)
         self._first = first
-        self._relays = relays
+        self._edge = edge
         self.relay_links: dict[str, CuttableLink] = {}
         """By which each instance is reached by the others."""
         self._asking_count = asking
@@ -94,18 +99,27 @@ class ManyInstances(Soak):
             for machine, part in self.instances.items()
         }
         urls = {machine: link.url for machine, link in self.edge_links.items()}
-        self.edge = await self.stack.enter_async_context(FlyProxy(urls, first=self._first, check=CHECK))
-        self.agents_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
-        self.viewers_link = await self.stack.enter_async_context(CuttableLink(self.edge.url))
-        http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=self.edge.url, timeout=30))
-        api = Api(self.edge.url, self.database_url, http)
+        edge_url = await self._start_edge(urls)
+        self.agents_link = await self.stack.enter_async_context(CuttableLink(edge_url))
+        self.viewers_link = await self.stack.enter_async_context(CuttableLink(edge_url))
+        http = await self.stack.enter_async_context(httpx.AsyncClient(base_url=edge_url, timeout=30))
+        api = Api(edge_url, self.database_url, http)
         account = await api.operator()
         self.token, self.operator = account.access_token, Operator(api, account)
         await self._start_agents()
 
+    async def _start_edge(self, urls: dict[str, str]) -> str:
+        """Start the edge before the machines with these URLs, and return its URL."""
+        if self._edge in REVERSE_PROXIES:
+            proxy = reverse_proxy(self._edge, self.folder / "edge", list(urls.values()))
+            return await self.stack.enter_async_context(proxy)
+        self.edge = await self.stack.enter_async_context(FlyProxy(urls, first=self._first, check=CHECK))
+        self.stack.callback(lambda: print(f"{len(self.edge.repeated)} requests repeated, {self.edge.failed} failed"))
+        return self.edge.url
+
     async def _address(self, machine: str) -> dict[str, str]:
         """The settings that say how the other instances reach this one."""
-        if not self._relays:
+        if self._edge == "fly":
             return {"FLY_MACHINE_ID": machine, "FLY_APP_NAME": APP}
         link = self.relay_links[machine] = await self.stack.enter_async_context(CuttableLink(""))
         return {"ONSEMBL_INSTANCE_ADDRESS": urlsplit(link.url).netloc}
@@ -137,7 +151,7 @@ class ManyInstances(Soak):
 
     def kinds(self) -> dict[Callable[[], Awaitable[None]], str]:
         """The faults, each with the part that it disturbs."""
-        between = {self.cut_relays: "relays", self.hold_relays: "relays"} if self._relays else {}
+        between = {self.cut_relays: "relays", self.hold_relays: "relays"} if self._edge != "fly" else {}
         return between | {
             self.cut_agents: "agents' link",
             self.sever_agents: "agents' link",
@@ -241,7 +255,7 @@ class ManyInstances(Soak):
                 for number, viewer in enumerate(self.steady)
                 if viewer.offset < ends.get(viewer.stream_id or "", 0)
             ]
-        print(f"{len(self.turns)} turns; {len(self.edge.repeated)} requests repeated, {self.edge.failed} failed")
+        print(f"{len(self.turns)} turns")
         assert wrong == [], f"--seed {self.seed}:\n" + "\n".join(wrong)
 
     async def _wrong_with_turn(self, turn: Turn) -> list[str]:

@@ -1,4 +1,5 @@
-"""Three instances, two workers and an edge under faults: every byte, command, step and answer is accounted for.
+"""Three instances, two workers and an edge under faults: every byte, command, step and answer is accounted for. The
+edge is Fly's proxy, nginx or Caddy.
 
 `ONSEMBL_CHAOS_FAULTS` is the number of faults in the long form (default 500). `--seed` repeats the random choices of a
 run, which prints its seed.
@@ -16,6 +17,7 @@ from chaos import many_instances, test_soak
 from chaos.many_instances import MACHINES, ManyInstances
 from chaos.test_soak import Form
 from support.missing_guards import without
+from support.reverse_proxies import REVERSE_PROXIES
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
@@ -31,11 +33,11 @@ async def under_faults(
     asking: int,
     first: str | None = None,
     *,
-    relays: bool = False,
+    edge: str = "fly",
     **environment: str,
 ) -> AsyncGenerator[ManyInstances]:
     async with AsyncExitStack() as stack:
-        center = ManyInstances(seed, stack, form, asking, first, relays)
+        center = ManyInstances(seed, stack, form, asking, first, edge)
         await center.start(postgres, folder, **environment)
         yield center
 
@@ -47,20 +49,24 @@ FAULTS = Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause
 
 @pytest.mark.seconds(30)
 @pytest.mark.parametrize(
-    ("form", "asking", "relays"),
+    ("form", "asking", "edge"),
     [
         pytest.param(SHORT, 2, None, id="short"),
         *(
-            pytest.param(FAULTS, 6, relays, id=name, marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)])
-            for relays, name in ((False, "long on Fly"), (True, "long with relays"))
+            pytest.param(SHORT, 2, edge, id=edge, marks=[pytest.mark.package, pytest.mark.timeout(1200)])
+            for edge in REVERSE_PROXIES
+        ),
+        *(
+            pytest.param(FAULTS, 6, edge, id=name, marks=[pytest.mark.soak, pytest.mark.timeout(1200 + 20 * LONG)])
+            for edge, name in (("fly", "long on Fly"), ("relays", "long with relays"))
         ),
     ],
 )
-async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, asking, relays):
+async def test_everything_is_accounted_for(own_postgres, tmp_path, seed, form, asking, edge):
     """After kills, stops and drains of instances and cut and silent links, each command ran once and ended right, each
     viewer and the archive have every byte, each answer was given once and each step is there."""
-    relays = seed % 2 == 1 if relays is None else relays
-    async with under_faults(own_postgres, tmp_path, seed, form, asking, relays=relays) as center:
+    edge = edge or ("fly", "relays")[seed % 2]
+    async with under_faults(own_postgres, tmp_path, seed, form, asking, edge=edge) as center:
         await center.run_soak()
         await center.check()
 

@@ -47,3 +47,20 @@ async def next_message(socket, kind: str) -> dict:
             message = json.loads(await socket.recv())
             if message["type"] == kind:
                 return message
+
+
+async def greet(socket, **stream) -> dict:
+    """Say hello as an agent, with this stream if there is one. Returns the welcome."""
+    await socket.send(json.dumps({**HELLO, "stream": stream or None}))
+    return await next_message(socket, "welcome")
+
+
+async def read_bytes(socket, count: int) -> bytes:
+    """Read at least so many bytes of a terminal; messages are skipped."""
+    seen = b""
+    async with asyncio.timeout(60):
+        while len(seen) < count:
+            frame = await socket.recv()
+            if isinstance(frame, bytes):
+                seen += frame
+    return seen

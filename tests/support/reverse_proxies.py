@@ -39,38 +39,51 @@ CADDY = """
 """
 
 
-def documented(program: str) -> str:
-    """The configuration in the document."""
-    found = re.search(rf"^```{program}\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[1]
+REVERSE_PROXIES = ("nginx", "nginx by path", "caddy", "caddy by path")
+"""The documented configurations. By the path, an agent and its viewers come to the same instance."""
 
 
-def _server(program: str, port: int, instances: Sequence[str]) -> str:
+def documented(program: str) -> list[str]:
+    """The configurations of the program in the document: round robin, and by the path."""
+    return re.findall(rf"^```{program}\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def _server(kind: str, port: int, instances: Sequence[str]) -> str:
     """The documented configuration for this port and these instances, without TLS."""
-    text = documented(program)
-    for number, instance in enumerate(instances, 1):
-        assert f"10.0.0.{number}:8400" in text
-        text = text.replace(f"10.0.0.{number}:8400", urlsplit(instance).netloc)
-    listens = {
+    program, _, by_path = kind.partition(" ")
+    text, other = documented(program)
+    if by_path and program == "nginx":
+        text, count = re.subn(r"^upstream .*?^}\n", lambda _: other, text, flags=re.MULTILINE | re.DOTALL)
+        assert count == 1
+    elif by_path:
+        text = other
+    addresses = [urlsplit(instance).netloc for instance in instances]
+    if program == "nginx":
+        listed = r"(    server 10\.0\.0\.\d:8400 max_fails=0;\n)+"
+        ours = "".join(f"    server {address} max_fails=0;\n" for address in addresses)
+    else:
+        listed, ours = r"(10\.0\.0\.\d:8400 )+", "".join(f"{address} " for address in addresses)
+    text, count = re.subn(listed, ours, text)
+    assert count == 1
+    before, after = {
         "nginx": ("listen 443 ssl;", f"listen {port};"),
         "caddy": ("onsembl.example.org {", f"http://:{port} {{"),
-    }
-    before, after = listens[program]
+    }[program]
     assert before in text
     return re.sub(r"^ *(ssl_certificate\S*|server_name) .*\n", "", text.replace(before, after), flags=re.MULTILINE)
 
 
 @asynccontextmanager
-async def reverse_proxy(program: str, folder: Path, instances: Sequence[str]) -> AsyncGenerator[str]:
-    """Run `nginx` or `caddy` before the instances with these URLs. The value is its URL."""
+async def reverse_proxy(kind: str, folder: Path, instances: Sequence[str]) -> AsyncGenerator[str]:
+    """Run one of `REVERSE_PROXIES` before the instances with these URLs. The value is its URL."""
+    program = kind.partition(" ")[0]
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin")
     assert path, f"this test needs {program}; `./dev test --all` installs it for root"
     folder.mkdir()
     port = free_port()
     template, file = (NGINX, folder / "nginx.conf") if program == "nginx" else (CADDY, folder / "Caddyfile")
     user = "user root;" if os.geteuid() == 0 else ""
-    server = _server(program, port, instances)
+    server = _server(kind, port, instances)
     file.write_text(template.format(folder=folder, user=user, server=server))
     arguments = (
         ["-p", folder, "-c", file] if program == "nginx" else ["run", "--config", file, "--adapter", "caddyfile"]
