@@ -19,6 +19,9 @@ absolute offset of the first byte) and then raw bytes.
       unwatch            →
       look_at            →                                  a file or a folder of an agent
                          ←                looked
+
+The relaying instance pings every `PING_SECONDS`, with the pings of the WebSocket itself, so that each side finds out
+when the other is silent.
 """
 
 from __future__ import annotations
@@ -56,6 +59,9 @@ RELAY_PATH = "/v1/instances/relay"
 HEADER = struct.Struct(">IQ")
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 """The largest frame from an owner: a file of 1 MiB, each character of which may take six in JSON."""
+
+PING_SECONDS = 2.0
+"""How often the relaying instance pings its owner, in seconds."""
 
 Number = Annotated[int, Meta(ge=1, lt=2**32)]
 

@@ -20,6 +20,7 @@ from onsembl.protocol.ids import AgentId, Epoch
 from onsembl.protocol.messages import BadMessage, encode
 from onsembl.protocol.relay_messages import (
     MAX_FRAME_BYTES,
+    PING_SECONDS,
     RELAY_PATH,
     RELAY_SUBPROTOCOL,
     Credit,
@@ -41,7 +42,6 @@ from onsembl.sql.instances import Owner
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
-PING_SECONDS = 2.0
 PONG_SECONDS = 4.0
 """An instance that does not answer a ping for so long counts as lost."""
 MAX_WAITING = 1000

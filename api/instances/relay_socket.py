@@ -18,9 +18,16 @@ from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.services import Services
 from onsembl.api.terminals.control import ViewerControl
-from onsembl.api.terminals.direct_socket import direct_socket, send_text
+from onsembl.api.terminals.direct_socket import DirectSocket, direct_socket, send_text
 from onsembl.api.terminals.looks import AgentSilent, LookFailed
-from onsembl.api.terminals.sessions import ELSEWHERE, FAILED, ConnectionRejected, close_socket
+from onsembl.api.terminals.sessions import (
+    DATABASE_UNAVAILABLE,
+    ELSEWHERE,
+    FAILED,
+    HEARTBEAT_LOST,
+    ConnectionRejected,
+    close_socket,
+)
 from onsembl.api.terminals.stream_resumption import refill
 from onsembl.api.terminals.terminal import Terminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
@@ -39,6 +46,7 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.relay_messages import (
     RELAY_SUBPROTOCOL,
     Credit,
+    PING_SECONDS,
     FromPage,
     LookAt,
     Looked,
@@ -67,6 +75,8 @@ MAX_TEXTS = 20_000
 """How many messages may wait for an instance that takes none, before its connection is closed."""
 
 
+MISSED_PINGS = 5
+"""An instance that sends nothing for the time of so many pings, not even one of them, counts as lost."""
 async def relay_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
@@ -136,6 +146,8 @@ class RelaySession:
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if self.direct is not None:
+            tasks.append(asyncio.create_task(self._listen(self.direct), name="pings of another instance"))
             for task in done:
                 task.result()
         finally:
@@ -197,6 +209,18 @@ class RelaySession:
 
     async def _read(self) -> None:
         while True:
+    async def _listen(self, direct: DirectSocket) -> None:
+        """Wait until the other instance is silent. Raises ConnectionRejected then.
+
+        The waits are counted: this process may itself have been stopped, and then has read nothing either.
+        """
+        missed = 0
+        while missed < MISSED_PINGS:
+            reads = direct.reads
+            await asyncio.sleep(PING_SECONDS)
+            missed = missed + 1 if direct.reads == reads else 0
+        raise ConnectionRejected(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
+
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005))

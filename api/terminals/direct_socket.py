@@ -44,6 +44,8 @@ class DirectSocket(WebSocketsSansIOProtocol):
     """
 
     on_binary: Callable[[list[bytes]], int] | None = None
+    reads = 0
+    """How often data has come from the peer: a frame of any kind, also a ping, or a part of one."""
     _rest = b""
     _plain = False
     """Whether the parser gets all data, because it has received a part of a frame or an invalid frame."""
@@ -65,6 +67,7 @@ class DirectSocket(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass whole binary messages to the application, and every other frame to the parser."""
+        self.reads += 1
         if self._plain or not self.handshake_complete or self.close_sent:
             # A client may not send before the handshake is complete: the parser handles one that does.
             self._plain = self._plain or self.handshake_initiated
