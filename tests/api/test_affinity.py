@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 
 from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.instance import Instance
-from onsembl.protocol.affinity import fly_address, preferred
+from onsembl.protocol.affinity import fly_address, machine_of, preferred
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL, encode_output
@@ -134,6 +135,35 @@ async def a_machine_that_cannot_be_reached_is_done_without(center: Center):
             await greet(other)
             async with terminal_socket(proxy.url, agent.id) as viewer:
                 assert (await attach(viewer, center.token))["mode"] == "tail"
+
+
+async def a_request_that_cannot_be_repeated_is_relayed(center: Center):
+    """Fly's proxy does not reach the agent's machine, and the machine that was asked does: it relays the terminal."""
+    one, two, proxy = center.one, center.two, center.proxy
+    agent = await one.enrol("relayed")
+    reached: list[str] = []
+
+    def resolve(url: str, *, host: str, port: int, **kwargs) -> connect:
+        """Connect as on Fly, whose private network resolves the machines' names."""
+        machine = machine_of(f"{host}:{port}")
+        assert machine is not None
+        reached.append(machine)
+        target = urlsplit({MACHINES[0]: one.url, MACHINES[1]: two.url}[machine])
+        return connect(url, host=target.hostname, port=target.port, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("onsembl.api.instances.relay_connection.connect", resolve)
+        async with two.agent_socket(agent) as socket:
+            await greet(socket)
+            await socket.send(encode_output(0, b"hello"))
+            proxy.first, proxy.machines[MACHINES[1]] = MACHINES[0], ""
+            async with terminal_socket(proxy.url, agent.id) as viewer:
+                await attach(viewer, center.token, client_id=str(uuid4()))
+                assert await read_bytes(viewer, 5) == b"hello"
+                await viewer.send(json.dumps({"type": "resize", "columns": 101, "rows": 30}))
+                assert (await next_message(socket, "resize"))["columns"] == 101
+                assert len(two.services.relays.served) == 1
+    assert (proxy.repeated, proxy.failed, reached) == ([MACHINES], 1, [MACHINES[1]])
 
 
 async def a_message_that_is_missed_misleads_no_viewer(center: Center):
@@ -251,6 +281,7 @@ async def an_id_that_no_agent_has_is_answered_as_one_that_is_not_connected(cente
         viewers_come_to_the_machine_of_their_agent,
         a_viewer_follows_an_agent_that_moves,
         a_machine_that_cannot_be_reached_is_done_without,
+        a_request_that_cannot_be_repeated_is_relayed,
         a_message_that_is_missed_misleads_no_viewer,
         a_viewer_of_an_agent_whose_instance_seemed_dead_leaves,
         a_viewer_does_not_stay_where_its_agent_was_found_nowhere,
