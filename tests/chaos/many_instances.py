@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -220,22 +220,32 @@ class ManyInstances(Soak):
                 json={"text": turn.name},
                 headers={"Idempotency-Key": turn.name},
             )
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while turn.row["state"] not in FINAL:
-                    await self._answer(turn)
-                    turn.row = await self._insist("GET", f"/v1/commands/{turn.row['id']}")
-                    await asyncio.sleep(0.1)
+            while self._sending and turn.row["state"] not in FINAL:
+                await self._answer(turn)
 
     async def _answer(self, turn: Turn) -> None:
+        """Answer what the turn asks, and see whether it has ended."""
         page = await self._insist("GET", f"/v1/attention?state=open&command_id={turn.row['id']}")
         for asked in page["requests"]:
             answer = {"digest": asked["digest"], "decision": {"decision": "allow"}}
             await self.call("POST", f"/v1/attention/{asked['id']}/answer", json=answer)
+        turn.row = await self._insist("GET", f"/v1/commands/{turn.row['id']}")
+        await asyncio.sleep(0.1)
+
+    async def _settle_turn(self, turn: Turn) -> None:
+        """Wait for the turn's end. Raises AssertionError when it does not come: faults are over by now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while turn.row["state"] not in FINAL:
+                    await self._answer(turn)
+                return
+        raise AssertionError(f"--seed {self.seed}: stuck: {turn.row}")
 
     # What holds afterwards
 
     async def check(self) -> None:
         """Raises AssertionError, with all that is wrong."""
+        await asyncio.gather(*map(self._settle_turn, self.turns))
         await super().check()
         found = await asyncio.gather(*map(self._wrong_with_turn, self.turns))
         wrong = [finding for findings in found for finding in findings]
