@@ -17,6 +17,7 @@ from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
 from onsembl.api.services import Services
+from onsembl.api.terminals.catch_up import place, read_back
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.direct_socket import DirectSocket, direct_socket, send_text
 from onsembl.api.terminals.looks import AgentSilent, LookFailed
@@ -30,7 +31,7 @@ from onsembl.api.terminals.sessions import (
 )
 from onsembl.api.terminals.stream_resumption import refill
 from onsembl.api.terminals.terminal import Terminal
-from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer
+from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer, times_message
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.field_types import Message
 from onsembl.protocol.ids import AgentId, OperatorId, StreamId
@@ -40,13 +41,14 @@ from onsembl.protocol.messages import (
     Keys,
     KeysTaken,
     Resize,
+    Times,
     encode,
     too_big,
 )
 from onsembl.protocol.relay_messages import (
+    PING_SECONDS,
     RELAY_SUBPROTOCOL,
     Credit,
-    PING_SECONDS,
     FromPage,
     LookAt,
     Looked,
@@ -73,10 +75,10 @@ MAX_PAGE_MESSAGES = 256
 """How many messages of one page may wait, while its control of the terminal is audited."""
 MAX_TEXTS = 20_000
 """How many messages may wait for an instance that takes none, before its connection is closed."""
-
-
 MISSED_PINGS = 5
 """An instance that sends nothing for the time of so many pings, not even one of them, counts as lost."""
+
+
 async def relay_socket(websocket: WebSocket) -> None:
     """The ASGI endpoint."""
     services: Services = websocket.app.state.services
@@ -144,10 +146,10 @@ class RelaySession:
             asyncio.create_task(self._pump(), name="relay to another instance"),
             asyncio.create_task(self._read(), name="messages of another instance"),
         ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if self.direct is not None:
             tasks.append(asyncio.create_task(self._listen(self.direct), name="pings of another instance"))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -207,8 +209,6 @@ class RelaySession:
 
     # From the other instance
 
-    async def _read(self) -> None:
-        while True:
     async def _listen(self, direct: DirectSocket) -> None:
         """Wait until the other instance is silent. Raises ConnectionRejected then.
 
@@ -221,6 +221,8 @@ class RelaySession:
             missed = missed + 1 if direct.reads == reads else 0
         raise ConnectionRejected(CloseCode.HEARTBEAT_LOST, HEARTBEAT_LOST)
 
+    async def _read(self) -> None:
+        while True:
             event = await self._websocket.receive()
             if event["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(event.get("code", 1005))
@@ -257,18 +259,22 @@ class RelaySession:
     async def _watch(self, message: Watch) -> None:
         agent_id = AgentId(message.agent_id)
         terminal = self._hub.terminals.get(agent_id)
-        if terminal is not None:
-            await refill(self._services.pool, terminal)
-        link = self._hub.links.get(agent_id)
-        if not self.streams.is_open(message.channel):  # it was closed while the archive was read
-            return
-        if link is None or link.epoch < message.epoch or self._hub.terminals.get(agent_id) is not terminal:
-            terminal = None
-        if link is None or terminal is None:
+        if terminal is None:
             self.end(message.channel, ELSEWHERE)
             return
         stream_id = StreamId(message.stream_id) if message.stream_id is not None else None
-        viewer = Viewer(terminal, stream_id, message.offset, timed=True)
+        try:
+            await refill(self._services.pool, terminal)
+            viewer = await place(self._services.pool, terminal, stream_id, message.offset, timed=True)
+        except (ConnectionRejected, *DATABASE_ERRORS) as error:
+            self.end(message.channel, unread_reason(error))
+            return
+        if not self.streams.is_open(message.channel):  # it was closed while the archive was read
+            return
+        link = self._hub.links.get(agent_id)
+        if link is None or link.epoch < message.epoch or self._hub.terminals.get(agent_id) is not terminal:
+            self.end(message.channel, ELSEWHERE)
+            return
         served = ServedStream(self, self._services, message.channel, agent_id, terminal, viewer)
         self._served[message.channel] = served
         self._services.relays.served.add(served)
@@ -304,6 +310,14 @@ class RelaySession:
             self.post(Looked(request_id=message.request_id, seen=seen))
 
 
+def unread_reason(error: Exception) -> str:
+    """Why a stream ends whose archive could not be read: the other instance asks for it again."""
+    if isinstance(error, ConnectionRejected):
+        return error.reason
+    logger.warning("A relay's archive cannot be read: %s", error, extra={"action": "archive_unread"})
+    return DATABASE_UNAVAILABLE
+
+
 class ServedStream:
     """One terminal for another instance: a cursor into its ring, and the pages of the viewers there. It is the
     terminal's TerminalSubscriber."""
@@ -326,20 +340,62 @@ class ServedStream:
         self._waits = False
         """Whether everything was sent, and new bytes may be sent at once."""
         self._pages: dict[int, RelayedPage] = {}
+        self._archived: deque[bytes | Times] = deque()
+        """Bytes that had left the ring, within the stream's credit, and their times."""
+        self._reading = False
+        """Whether such bytes are read from the archive."""
+        self._missing = -1
+        """The offset of a byte that the archive was found to lack."""
 
     def next(self) -> bytes | Message | None:
-        """The next frame, within the stream's credit; None when there is nothing to send, or no credit."""
-        streams, viewer = self._session.streams, self._viewer
-        room = streams.room(self._channel)
+        """The next frame, within the stream's credit; None when there is nothing to send, or no credit.
+
+        Bytes that have left the ring come from the archive, as for a viewer of this instance.
+        """
+        viewer = self._viewer
+        if self._archived:
+            frame = self._archived.popleft()
+            if not isinstance(frame, bytes):
+                return ToViewers(channel=self._channel, message=frame)
+            viewer.advance(len(frame))
+            return self._sent(frame)
+        room = self._session.streams.room(self._channel)
+        lacks = viewer.lacks
+        if self._reading or (lacks is not None and lacks[0] != self._missing and room > 0):
+            self._waits = False
+            if lacks is not None and not self._reading:
+                self._reading = True
+                self._session.start(self._catch_up(lacks[0], min(lacks[1], lacks[0] + room)))
+            return None
         frame = viewer.next(min(room, MAX_FRAME_BYTES))
         if isinstance(frame, bytes):
-            streams.sent(self._channel, len(frame))
-            self._services.relays.sent += len(frame)
-            return encode_bytes(self._channel, viewer.offset - len(frame), frame)
+            return self._sent(frame)
         self._waits = frame is None and room > 0
         if isinstance(frame, Gap):
             self._session.start(self.redraw())
         return ToViewers(channel=self._channel, message=frame) if frame is not None else None  # type: ignore[arg-type]
+
+    def _sent(self, data: bytes) -> bytes:
+        """The frame with the bytes before the viewer's place, which it uses up credit for."""
+        self._session.streams.sent(self._channel, len(data))
+        self._services.relays.sent += len(data)
+        return encode_bytes(self._channel, self._viewer.offset - len(data), data)
+
+    async def _catch_up(self, start: int, upto: int) -> None:
+        """Read bytes that have left the ring. If the archive lacks them, too, they become a gap."""
+        try:
+            data, times = await read_back(self._services.pool, self._terminal, start, upto)
+        except (ConnectionRejected, *DATABASE_ERRORS) as error:
+            self._session.end(self._channel, unread_reason(error))
+            return
+        self._reading = False
+        if data:
+            marks = times.marks(start, start + len(data))
+            self._archived.append(times_message(marks, times.exact_from))
+            self._archived.extend(data[at : at + MAX_FRAME_BYTES] for at in range(0, len(data), MAX_FRAME_BYTES))
+        else:
+            self._missing = start
+        self._session.has_news(self._channel)
 
     def end(self) -> None:
         """The stream is over: let its pages go."""

@@ -123,7 +123,8 @@ async def read(pool: Pool, terminal: ViewedTerminal, start: int, upto: int) -> t
 
     Raises psycopg.Error or PoolTimeout.
     """
-    assert terminal.stream_id is not None
+    stream_id = terminal.stream_id  # the agent may begin another one meanwhile
+    assert stream_id is not None
     upto = min(upto, start + READ_BYTES)
     if waiting := terminal.unarchived(start, upto - start):
         return waiting, terminal.times
@@ -132,7 +133,7 @@ async def read(pool: Pool, terminal: ViewedTerminal, start: int, upto: int) -> t
     place = start
     async with (
         pool.connection(CONNECTION_SECONDS) as conn,
-        aclosing(archive.read(conn, terminal.stream_id, start, upto)) as pieces,
+        aclosing(archive.read(conn, stream_id, start, upto)) as pieces,
     ):
         async for piece in pieces:
             if piece.start != place:

@@ -17,6 +17,7 @@ from onsembl.api.instances.relay_connection import RelayFailed
 from onsembl.api.instances.relayed_terminal import RelayedControl, RelayedTerminal
 from onsembl.api.notifier import Notifier
 from onsembl.api.services import Services
+from onsembl.api.terminals.catch_up import place, read_back
 from onsembl.api.terminals.control import ViewerControl
 from onsembl.api.terminals.direct_socket import direct_socket, send_now, send_text
 from onsembl.api.terminals.hub import Hub
@@ -33,11 +34,10 @@ from onsembl.api.terminals.sessions import (
     close_socket,
     rejection_by,
 )
-from onsembl.api.terminals.stream_resumption import read, refill
+from onsembl.api.terminals.stream_resumption import refill
 from onsembl.api.terminals.terminal import Terminal
 from onsembl.api.terminals.viewed_terminal import Sample, Size, ViewedTerminal
 from onsembl.api.terminals.viewer import MAX_FRAME_BYTES, Viewer, times_message
-from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.heartbeat import Heartbeat
 from onsembl.protocol.ids import AgentId, Epoch, OperatorId, StreamId
@@ -68,11 +68,7 @@ from onsembl.sql.database import DATABASE_ERRORS, Connection
 
 logger = logging.getLogger(__name__)
 
-CATCH_UP_BYTES = 8 * 1024 * 1024
-"""A viewer that is further behind the ring than this gets a gap: nobody reads that much, and the wait would be long."""
-
 ROLE_CHANGED = "Your role has changed."
-NOT_YET_ARCHIVED = "The bytes from this offset on are not archived yet; reconnect."
 
 
 async def terminal_socket(websocket: WebSocket) -> None:
@@ -190,7 +186,8 @@ class ViewerSession:
             self._control = ViewerControl(
                 self._services, self.agent_id, terminal, self._send, lambda: self._operator, self._address
             )
-        viewer = await self._place(terminal, attach)
+        stream_id = StreamId(attach.stream_id) if attach.stream_id else None
+        viewer = await place(self._services.pool, terminal, stream_id, attach.offset, timed=attach.times)
         self._viewer, self._terminal = viewer, terminal
         terminal.subscribe(self)
         self._hub.viewers.add(self)
@@ -280,35 +277,14 @@ class ViewerSession:
             raise ConnectionRejected(CloseCode.ELSEWHERE, ELSEWHERE)
         return terminal
 
-    async def _place(self, terminal: ViewedTerminal, attach: Attach) -> Viewer:
-        """The viewer, which continues after its last byte if the ring or the archive has the next bytes."""
-        stream_id = StreamId(attach.stream_id) if attach.stream_id else None
-        start, offset = terminal.ring.start, attach.offset
-        archived = False
-        if stream_id == terminal.stream_id and offset is not None and start - CATCH_UP_BYTES <= offset < start:
-            archived = bool((await self._read_back(terminal, offset, offset + 1))[0])
-        archived = archived and terminal.stream_id == stream_id
-        return Viewer(terminal, stream_id, offset, archived=archived, timed=attach.times)
-
-    async def _read_back(self, terminal: ViewedTerminal, start: int, upto: int) -> tuple[bytes, ByteTimes]:
-        """Read the bytes before the ring, and their times, from the archive; empty when they are lost.
-
-        Raises ConnectionRejected when the agent will send the bytes again, because the archive was full at their
-        arrival.
-        """
-        data, times = await read(self._services.pool, terminal, start, upto)
-        if not data and terminal.comes_again(start):
-            raise ConnectionRejected(CloseCode.INTERNAL_ERROR, NOT_YET_ARCHIVED)
-        return data, times
-
     async def _catch_up(self, viewer: Viewer, terminal: ViewedTerminal) -> None:
         """Send a viewer that is behind the ring the bytes up to the ring, from the archive.
 
         Bytes that the archive lacks become a gap, and so do all of the bytes when the viewer is too far behind to catch
         up.
         """
-        while (lacks := viewer.lacks) and lacks[1] - lacks[0] <= CATCH_UP_BYTES:
-            data, times = await self._read_back(terminal, *lacks)
+        while (lacks := viewer.lacks) is not None:
+            data, times = await read_back(self._services.pool, terminal, *lacks)
             if not data:
                 return
             if viewer.timed:

@@ -15,6 +15,10 @@ MAX_FRAME_BYTES = 64 * 1024
 """The largest frame to a viewer that is behind, so that its browser can draw between frames."""
 
 
+CATCH_UP_BYTES = 8 * 1024 * 1024
+"""A viewer that is further behind the ring than this gets a gap: nobody reads that much, and the wait would be long."""
+
+
 def _terminal_client(client: Client) -> TerminalClient:
     return TerminalClient(client_id=client.id, name=client.name[:256])
 
@@ -65,9 +69,10 @@ class Viewer:
     @property
     def lacks(self) -> tuple[int, int] | None:
         """The range of bytes that this viewer has not been sent and that the ring no longer has; None if there is
-        none."""
-        if self._ring is self._terminal.ring and self._offset < self._ring.start:
-            return self._offset, self._ring.start
+        none, or if they are too many to catch up."""
+        start = self._ring.start
+        if self._ring is self._terminal.ring and start - CATCH_UP_BYTES <= self._offset < start:
+            return self._offset, start
         return None
 
     @property

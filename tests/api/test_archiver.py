@@ -15,8 +15,8 @@ from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.api.terminals import archiver
+from onsembl.api.terminals.catch_up import NOT_YET_ARCHIVED
 from onsembl.api.terminals.sessions import DATABASE_UNAVAILABLE
-from onsembl.api.terminals.terminal_socket import NOT_YET_ARCHIVED
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import StreamId
 from onsembl.protocol.messages import encode_output

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from psycopg_pool import PoolTimeout
 from support.agents import CuttableLink, Operator, until
 from support.api_calls import call_api
 from support.asking_agents import AskingAgent
@@ -21,10 +22,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from onsembl.api.instances.instance import Instance
+from onsembl.api.instances.relay_connection import RelayConnection, connect_to
 from onsembl.api.instances.relay_socket import RelaySession
+from onsembl.api.terminals.stream_resumption import read
+from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.files import PART_CHARACTERS
+from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
+from onsembl.protocol.relay_streams import OutgoingStreams
 from onsembl.tasks.worker import WorkerSettings
 
 pytestmark = pytest.mark.no_worker
@@ -223,6 +229,154 @@ async def a_relay_that_hangs_is_given_up(center: Center):
         link.mend()
 
 
+async def a_relaying_instance_that_is_silent_is_let_go(center: Center):
+    """Nothing comes from the instance of a viewer in control, and its connection stays open: the agent's instance ends
+    the stream, and the control of the viewer's page. The page goes on when its instance is heard again."""
+    one = center.one
+    agent = await one.enrol("unheard-of")
+    here, there = str(uuid4()), str(uuid4())
+    async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for module in ("relay_connection", "relay_socket"):
+            patch.setattr(f"onsembl.api.instances.{module}.PING_SECONDS", 0.2)
+        patch.setattr("onsembl.api.instances.relay_connection.PONG_SECONDS", 600.0)  # it misses nothing itself
+        link = await stack.enter_async_context(CuttableLink(""))
+        settings = replace(center.two.services.settings, address=link.url.removeprefix("http://"))
+        owner = await stack.enter_async_context(running(settings))
+        link.lead_to(owner.url)
+        socket = await stack.enter_async_context(owner.agent_socket(agent))
+        await greet(socket)
+        near = await stack.enter_async_context(owner.terminal_socket(agent.id))
+        await attach(near, center.token, client_id=here)
+        far = await stack.enter_async_context(one.terminal_socket(agent.id))
+        await attach(far, center.token, client_id=there)
+        await far.send(json.dumps({"type": "take_control", "client_id": there}))
+        assert (await next_message(near, "controlled"))["controller"]["client_id"] == there
+        patch.setattr("onsembl.protocol.control.GRACE_SECONDS", 0.0)
+        link.hold("requests")
+        assert (await next_message(near, "controlled"))["controller"] is None
+        assert served(owner, agent) == 0
+        link.mend()
+        await socket.send(encode_output(0, b"again"))
+        assert await read_bytes(far, 5) == b"again"
+
+
+class Behind:
+    """A viewer at another instance, whose relay has taken nothing of late: the agent's ring has moved on."""
+
+    def __init__(self, center: Center, agent: Enrolled, socket, viewer, patch: pytest.MonkeyPatch) -> None:
+        self.viewer, self.patch = viewer, patch
+        self._center, self._agent, self._socket = center, agent, socket
+        self._granted: list[tuple[OutgoingStreams, int, int]] = []
+
+    async def write(self, start: int, data: bytes) -> None:
+        """Have more bytes archived than the ring holds."""
+        for at in range(0, len(data), 32768):
+            await self._socket.send(encode_output(start + at, data[at : at + 32768]))
+        while (await next_message(self._socket, "acknowledged"))["offset"] < start + len(data):
+            pass
+        assert self._center.two.services.hub.terminals[AgentId(UUID(self._agent.id))].ring.start > start
+
+    async def fall_behind(self, data: bytes) -> None:
+        """Write the stream's first bytes, while the owner gets no credit."""
+        self.patch.setattr(OutgoingStreams, "grant", lambda *credit: self._granted.append(credit))
+        await self.write(0, data)
+
+    def go_on(self, grant=OutgoingStreams.grant) -> None:
+        """Let the owner have the credit."""
+        self.patch.setattr(OutgoingStreams, "grant", grant)
+        for credit in self._granted:
+            grant(*credit)
+        for stream in self._center.two.services.relays.served:
+            stream.wake()  # type: ignore[attr-defined]
+
+
+@asynccontextmanager
+async def relayed_with_small_ring(center: Center, name: str) -> AsyncGenerator[Behind]:
+    agent = await center.one.enrol(name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(center.two.services.hub, "ring_bytes", 65536)
+        async with center.two.agent_socket(agent) as socket, center.one.terminal_socket(agent.id) as viewer:
+            await greet(socket)
+            await attach(viewer, center.token)
+            yield Behind(center, agent, socket, viewer, patch)
+
+
+async def a_relay_that_falls_behind_gets_the_bytes_from_the_archive(center: Center):
+    """The ring of the agent's instance moves on while the relay takes nothing, and while it is away: its viewers have
+    every byte."""
+    data = bytes(range(251)) * 4000
+    cut = 3 * len(data) // 4
+    connects = asyncio.Event()
+
+    async def connect_later(*arguments) -> RelayConnection:
+        await connects.wait()
+        return await connect_to(*arguments)
+
+    async with relayed_with_small_ring(center, "behind") as behind:
+        await behind.fall_behind(data[:cut])
+        behind.go_on()
+        assert await bytes_or_gap(behind.viewer, cut) == data[:cut]
+
+        behind.patch.setattr("onsembl.api.instances.relays.FOLLOW_SECONDS", 600.0)
+        behind.patch.setattr("onsembl.api.instances.relays.connect_to", connect_later)
+        for connection, _ in list(center.one.services.relays._running.values()):
+            connection._socket.transport.abort()
+        await behind.write(cut, data[cut:])
+        connects.set()
+        assert await bytes_or_gap(behind.viewer, len(data) - cut) == data[cut:]
+
+
+async def what_the_archive_lacks_is_a_gap_at_the_relay(center: Center):
+    """Bytes that have left the ring and the archive are shown as missing, and the stream goes on."""
+    data = bytes(range(251)) * 2000
+    async with relayed_with_small_ring(center, "gap") as behind:
+        await behind.fall_behind(data)
+        behind.patch.setattr("onsembl.api.terminals.catch_up.read", nothing_archived)
+        behind.go_on()
+        seen = await bytes_or_gap(behind.viewer, len(data))
+        assert isinstance(seen, dict) and 0 < seen["offset"] < len(data)
+        rest = len(data) - seen["offset"]
+        assert await bytes_or_gap(behind.viewer, rest) == data[-rest:]
+
+
+async def nothing_archived(*_: object) -> tuple[bytes, ByteTimes]:
+    return b"", ByteTimes()
+
+
+async def a_relay_whose_archive_cannot_be_read_asks_again(center: Center):
+    """The database does not answer when bytes are to be read back: the stream begins again, and no byte is lost."""
+    data = bytes(range(251)) * 2000
+    failed = 0
+
+    async def read_later(*arguments) -> tuple[bytes, ByteTimes]:
+        nonlocal failed
+        failed += 1
+        if failed <= 2:
+            raise PoolTimeout("couldn't get a connection")
+        return await read(*arguments)
+
+    async with relayed_with_small_ring(center, "unread") as behind:
+        await behind.fall_behind(data)
+        behind.patch.setattr("onsembl.api.terminals.catch_up.read", read_later)
+        behind.go_on()
+        assert await bytes_or_gap(behind.viewer, len(data)) == data
+        assert failed > 2
+
+
+async def bytes_or_gap(viewer, count: int) -> bytes | dict:
+    """The next bytes; the message instead when it is a gap."""
+    seen = b""
+    async with asyncio.timeout(60):
+        while len(seen) < count:
+            frame = await viewer.recv()
+            if isinstance(frame, bytes):
+                seen += frame
+            elif (message := json.loads(frame))["type"] == "gap":
+                return message
+    return seen
+
+
 async def an_owner_that_does_not_answer_is_given_up(center: Center):
     """The agent's instance takes the question for the terminal and says nothing: the viewer is sent away."""
     one, two = center.one, center.two
@@ -353,6 +507,10 @@ async def an_agents_path_is_the_same_door(center: Center):
         the_relay_finds_out_itself_that_an_agent_has_moved,
         a_viewer_stays_while_its_agents_instance_is_lost,
         a_relay_that_hangs_is_given_up,
+        a_relaying_instance_that_is_silent_is_let_go,
+        a_relay_that_falls_behind_gets_the_bytes_from_the_archive,
+        what_the_archive_lacks_is_a_gap_at_the_relay,
+        a_relay_whose_archive_cannot_be_read_asks_again,
         an_owner_that_does_not_answer_is_given_up,
         the_last_viewer_ends_the_stream,
         an_instance_that_cannot_be_reached_is_done_without,
