@@ -521,3 +521,27 @@ async def an_agents_path_is_the_same_door(center: Center):
 async def test_viewers_at_another_instance(center: Center, scenario: Callable[[Center], Awaitable[None]]):
     """Each scenario says in its own words what holds for viewers at the wrong instance."""
     await scenario(center)
+
+
+@pytest.mark.parametrize("viewers", [40, pytest.param(1000, marks=[pytest.mark.load, pytest.mark.timeout(900)])])
+async def test_many_viewers_are_one_stream_for_each_other_instance(settings, viewers):
+    """Over four instances, the instance of the agent sends its bytes to three, however many viewers these have; and
+    each viewer has every byte."""
+    settings = replace(settings, public_url=PUBLIC)
+    async with AsyncExitStack() as stack:
+        instances = [await stack.enter_async_context(running(settings, reachable=True)) for _ in range(4)]
+        owner = instances[0]
+        agent, token = await owner.enrol("watched"), (await owner.operator()).access_token
+        socket = await stack.enter_async_context(owner.agent_socket(agent))
+        await greet(socket)
+        sockets = [
+            await stack.enter_async_context(instances[number % 4].terminal_socket(agent.id))
+            for number in range(viewers)
+        ]
+        await asyncio.gather(*(attach(viewer, token) for viewer in sockets))
+        data = bytes(range(256)) * 64
+        await socket.send(encode_output(0, data))
+        assert all(seen == data for seen in await asyncio.gather(*(read_bytes(each, len(data)) for each in sockets)))
+        relays = owner.services.relays
+        assert (served(owner, agent), relays.sent) == (3, 3 * len(data))
+        assert [api.services.relays.connections for api in instances] == [0, 1, 1, 1]
