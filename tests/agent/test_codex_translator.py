@@ -566,6 +566,12 @@ def test_what_a_person_decides_is_given_once(method, params, decision, result):
     assert open.run.answer(uuid4(), decision, "") is None
 
 
+def test_a_request_for_a_connection_is_titled_by_its_host():
+    """Codex tells of no command with it."""
+    (opened,) = asking("item/commandExecution/requestApproval", None, **NETWORK).of(RequestOpened)
+    assert opened.title == "shell_network https a.example"
+
+
 TOUCH = {"acceptWithExecpolicyAmendment": {"execpolicy_amendment": ["touch", 'b "c"']}}
 TOUCH_RULE = 'prefix_rule(pattern=["touch", "b \\"c\\""], decision="allow")'
 HOST, NO_HOST = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from clis.test_requests import asked
+from clis.test_requests import answer, asked
 from support.agents import FINAL, Operator, agent_running
 from support.api_calls import audit_entries, call_api
 from support.command_line import CommandLine
@@ -74,3 +76,55 @@ async def test_codex_keeps_a_rule_that_an_admin_lets_it_keep(api, admin, codex, 
         )
         await operator.until_state(command, *FINAL)
         assert not Path(f"{made}2").exists()
+
+
+_UNDER_AN_ADMINISTRATOR = """#!/bin/sh
+exec unshare --mount sh -c '
+    mount -t tmpfs none "$0" && mkdir -p "$0/upper/codex" "$0/work" &&
+    printf "[experimental_network]\\nenabled = true\\n" > "$0/upper/codex/requirements.toml" &&
+    mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0/upper,workdir=$0/work" /etc && exec "$@"
+' SCRATCH REAL "$@"
+"""
+"""Runs Codex with an `/etc/codex` of its own, by which the machine's administrator orders its network proxy."""
+
+
+@pytest.fixture
+def proxied_codex(codex: None, tmp_path: Path) -> None:
+    """A Codex whose commands reach hosts through its proxy alone, which asks about each host."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode != 0:
+        pytest.skip("Only root may give Codex an /etc of its own.")
+    program, scratch = tmp_path / "bin" / "codex", tmp_path / "etc"
+    script = _UNDER_AN_ADMINISTRATOR.replace("SCRATCH", str(scratch)).replace("REAL", str(program.resolve()))
+    scratch.mkdir()
+    program.unlink()
+    program.write_text(script)
+    program.chmod(0o755)
+
+
+def reaches(host: str) -> str:
+    """A prompt for a command that connects to a host. No host is there: the command fails."""
+    return f"[run: {sys.executable} -c \"import urllib.request as r; r.urlopen('http://{host}/')\"] [say: Done.]"
+
+
+async def test_codex_keeps_a_rule_for_a_host_that_an_admin_lets_it_keep(api, admin, proxied_codex, tmp_path):
+    """The request names the host; the file gets the line that it shows, and the host is not asked about again."""
+    rules = tmp_path / "home" / ".codex" / "rules" / "default.rules"
+    async with agent_running(api, tmp_path, kind="codex") as agent:
+        command = await admin.send(agent.id, reaches("a.example"), permission_mode="ask")
+        (row,) = await asked(admin, command)
+        assert row["title"] == "shell_network http a.example"
+        line = 'network_rule(host="a.example", protocol="http", decision="allow", '
+        line += 'justification="Allow http access to a.example")'
+        assert row["body"]["cli_rules"] == [{"rule": line, "file": str(rules)}]
+        await answer(admin, row, "allow", cli_rule=line)
+        assert (await admin.until_state(command, *FINAL))["state"] == "succeeded"
+        assert rules.read_text().splitlines() == [line]
+
+        command = await admin.send(agent.id, reaches("a.example"), permission_mode="ask", conversation="new")
+        assert (await admin.until_state(command, *FINAL))["state"] == "succeeded"
+        command = await admin.send(agent.id, reaches("b.example"), permission_mode="ask", conversation="new")
+        (row,) = await asked(admin, command)
+        assert row["title"] == "shell_network http b.example"
+        await answer(admin, row, "deny")
+        await admin.until_state(command, *FINAL)
+        assert rules.read_text().splitlines() == [line]

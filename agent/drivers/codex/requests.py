@@ -31,6 +31,8 @@ PERMISSIONS = "item/permissions/requestApproval"
 QUESTION = "item/tool/requestUserInput"
 FORM = "mcpServer/elicitation/request"
 METHODS = (COMMAND, EDIT, PERMISSIONS, QUESTION, FORM)
+NETWORK = "shell_network"
+"""The name of a command's connection to a host, as rules have it."""
 
 
 def _asked_call(params: Json) -> Json:
@@ -60,7 +62,7 @@ def body_of(
             return permission_body(
                 "shell",
                 "execute",
-                text_use(["shell_network"], to_json(network)) if network else _use(command),
+                text_use([NETWORK], to_json(network)) if network else _use(command),
                 input=to_json(told),
                 folder=as_text(params.get("cwd")) or folder,
                 cli_rules=amendments.offered(params, home),
@@ -129,6 +131,8 @@ def title_of(body: RequestBody, method: str, params: Json, title: str) -> str:
             return body.questions[0].text
         case FormBody():
             return form_title(body)
+        case _ if network := as_object(params.get("networkApprovalContext")):  # no command is told with it
+            return f"{NETWORK} {as_text(network.get('protocol'))} {as_text(network.get('host'))}"
         case _:
             return f"{tool_name(method, params)} {title}".rstrip()
 
