@@ -19,6 +19,8 @@ absolute offset of the first byte) and then raw bytes.
       unwatch            →
       look_at            →                                  a file or a folder of an agent
                          ←                looked
+      ask_statistics     →                                  of the process
+                         ←                statistics
 
 The relaying instance pings every `PING_SECONDS`, with the pings of the WebSocket itself, so that each side finds out
 when the other is silent.
@@ -52,6 +54,7 @@ from onsembl.protocol.messages import (
     Times,
 )
 from onsembl.protocol.states import Role
+from onsembl.protocol.statistics import ProcessStatistics
 from onsembl.protocol.stream import MAX_OFFSET
 
 RELAY_SUBPROTOCOL = "onsembl.relay.v1"
@@ -146,6 +149,12 @@ class LookAt(Message, tag="look_at", frozen=True, kw_only=True):
     rules: FileRules
 
 
+class AskStatistics(Message, tag="ask_statistics", frozen=True, kw_only=True):
+    """Tell the statistics of your process."""
+
+    request_id: UUID
+
+
 # Owner to relaying instance
 
 
@@ -189,8 +198,22 @@ class Looked(Message, tag="looked", frozen=True, kw_only=True):
     silent: bool = False
 
 
-RelayRequest = Watch | Unwatch | Credit | RedrawWanted | PageOpened | FromPage | PageClosed | LookAt
-RelayAnswer = Watched | ToViewers | ToPage | WatchEnded | Looked
+class OwnStatistics(Bounded, frozen=True, kw_only=True):
+    """The statistics of a process, and its release."""
+
+    release: ShortText
+    statistics: ProcessStatistics
+
+
+class StatisticsTold(Message, tag="statistics", frozen=True, kw_only=True):
+    """The answer to `ask_statistics`."""
+
+    request_id: UUID
+    own: OwnStatistics
+
+
+RelayRequest = Watch | Unwatch | Credit | RedrawWanted | PageOpened | FromPage | PageClosed | LookAt | AskStatistics
+RelayAnswer = Watched | ToViewers | ToPage | WatchEnded | Looked | StatisticsTold
 
 _requests = msgspec.json.Decoder(RelayRequest)
 _answers = msgspec.json.Decoder(RelayAnswer)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg.rows import DictRow
+
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId
 from onsembl.sql.database import Connection
 
@@ -109,6 +111,19 @@ async def addresses(conn: Connection, dead_after: float) -> list[str]:
         [dead_after],
     )
     return [row["address"] for row in await cursor.fetchall()]
+
+
+async def all_instances(conn: Connection, dead_after: float) -> list[DictRow]:
+    """Every instance with the number of the agents that it holds, oldest first. One is alive that has written a
+    heartbeat within `dead_after` seconds."""
+    cursor = await conn.execute(
+        """select id, address, started_at, extract(epoch from now() - heartbeat_at)::float8 as heartbeat_age,
+               heartbeat_at > now() - make_interval(secs => %s) as alive, draining_since,
+               (select count(*) from agents where instance_id = instances.id and status = 'online') as agents
+           from instances order by started_at, id""",
+        [dead_after],
+    )
+    return await cursor.fetchall()
 
 
 async def begin_drain(conn: Connection, instance_id: InstanceId) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from itertools import count
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
@@ -23,10 +23,13 @@ from onsembl.protocol.relay_messages import (
     PING_SECONDS,
     RELAY_PATH,
     RELAY_SUBPROTOCOL,
+    AskStatistics,
     Credit,
     LookAt,
     Looked,
+    OwnStatistics,
     RelayAnswer,
+    StatisticsTold,
     ToPage,
     ToViewers,
     Unwatch,
@@ -86,7 +89,7 @@ class RelayConnection:
         self._socket = socket
         self._channels: dict[int, RelayChannel] = {}
         self._numbers = count(1)
-        self._looks: dict[object, asyncio.Future[Looked]] = {}
+        self._questions: dict[UUID, asyncio.Future[Looked | StatisticsTold]] = {}
         self._outbox: asyncio.Queue[Message] = asyncio.Queue()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -97,7 +100,7 @@ class RelayConnection:
     @property
     def idle(self) -> bool:
         """Whether nothing uses the connection."""
-        return not self._channels and not self._looks
+        return not self._channels and not self._questions
 
     def watch(self, terminal: RelayedTerminal, epoch: Epoch) -> RelayChannel:
         """Have the owner send this terminal, from the next byte on. Raises RelayFailed."""
@@ -124,16 +127,28 @@ class RelayConnection:
 
     async def look(self, agent_id: AgentId, path: str, rules: FileRules) -> Looked:
         """What the path names on the agent's machine. Raises RelayFailed."""
+        looked = await self._ask(LookAt(request_id=uuid4(), agent_id=agent_id, path=path, rules=rules))
+        if not isinstance(looked, Looked):
+            raise RelayFailed("the instance answers another question")
+        return looked
+
+    async def statistics(self) -> OwnStatistics:
+        """The statistics of the instance. Raises RelayFailed."""
+        told = await self._ask(AskStatistics(request_id=uuid4()))
+        if not isinstance(told, StatisticsTold):
+            raise RelayFailed("the instance answers another question")
+        return told.own
+
+    async def _ask(self, question: LookAt | AskStatistics) -> Looked | StatisticsTold:
         if self.closed:
             raise RelayFailed("the connection is closed")
-        request_id = uuid4()
-        answer: asyncio.Future[Looked] = asyncio.get_running_loop().create_future()
-        self._looks[request_id] = answer
+        answer: asyncio.Future[Looked | StatisticsTold] = asyncio.get_running_loop().create_future()
+        self._questions[question.request_id] = answer
         try:
-            await self.send(LookAt(request_id=request_id, agent_id=agent_id, path=path, rules=rules))
+            await self.send(question)
             return await answer
         finally:
-            self._looks.pop(request_id, None)
+            self._questions.pop(question.request_id, None)
 
     def post(self, message: Message) -> None:
         """Send a message soon, without waiting."""
@@ -166,9 +181,9 @@ class RelayConnection:
             channels, self._channels = list(self._channels.values()), {}
             for channel in channels:
                 channel.end()
-            for look in self._looks.values():
-                if not look.done():
-                    look.set_exception(RelayFailed(reason))
+            for question in self._questions.values():
+                if not question.done():
+                    question.set_exception(RelayFailed(reason))
             await self._socket.close()
 
     async def _write(self) -> None:
@@ -220,10 +235,10 @@ class RelayConnection:
             case WatchEnded() as ended:
                 if (channel := self._channels.pop(ended.channel, None)) is not None:
                     channel.end()
-            case Looked() as looked:
-                waiting = self._looks.get(looked.request_id)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(looked)
+            case Looked() | StatisticsTold() as told:
+                question = self._questions.get(told.request_id)
+                if question is not None and not question.done():
+                    question.set_result(told)
 
 
 async def connect_to(owner: Owner, tokens: InstanceTokens, public_url: str) -> RelayConnection:

@@ -15,7 +15,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from onsembl.api.auth.operator import Operator
 from onsembl.api.http.client_address import client_address
+from onsembl.api.http.dashboard import version
 from onsembl.api.http.problems import Problem, no_database_answer, unauthenticated
+from onsembl.api.instances.statistics import own_statistics
 from onsembl.api.services import Services
 from onsembl.api.terminals.catch_up import place, read_back
 from onsembl.api.terminals.control import ViewerControl
@@ -48,15 +50,18 @@ from onsembl.protocol.messages import (
 from onsembl.protocol.relay_messages import (
     PING_SECONDS,
     RELAY_SUBPROTOCOL,
+    AskStatistics,
     Credit,
     FromPage,
     LookAt,
     Looked,
+    OwnStatistics,
     PageClosed,
     PageMessage,
     PageOpened,
     RedrawWanted,
     RelayRequest,
+    StatisticsTold,
     ToPage,
     ToViewers,
     Unwatch,
@@ -243,6 +248,9 @@ class RelaySession:
                 self._news.set()
             case LookAt():
                 self.start(self._look(message))
+            case AskStatistics():
+                own = OwnStatistics(release=version(), statistics=own_statistics(self._services))
+                self.post(StatisticsTold(request_id=message.request_id, own=own))
             case RedrawWanted():
                 if (served := self._served.get(message.channel)) is not None:
                     self.start(served.redraw())

@@ -22,6 +22,7 @@ from onsembl.api.instances.relayed_terminal import RelayedTerminal
 from onsembl.api.terminals.looks import ANSWER_SECONDS, AgentSilent, LookFailed
 from onsembl.protocol.files import FileRules, Seen
 from onsembl.protocol.ids import AgentId, Epoch, InstanceId
+from onsembl.protocol.relay_messages import OwnStatistics
 from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import DATABASE_ERRORS
 from onsembl.sql.instances import Owner
@@ -119,6 +120,14 @@ class Relays:
         if looked.seen is None:
             raise (AgentSilent if looked.silent else LookFailed)(looked.reason)
         return looked.seen
+
+    async def statistics(self, instance: Owner) -> OwnStatistics:
+        """The statistics of another instance. Raises RelayFailed."""
+        connection = await self._connection(instance)
+        try:
+            return await connection.statistics()
+        finally:
+            self._keep(connection)
 
     # For messages between instances
 

@@ -64,9 +64,9 @@ def _text(*collectors: Collector) -> Response:
 
 async def _fleet_metrics(services: Services) -> FleetMetrics:
     return FleetMetrics(
-        limits=await _read(services, vendor_limits.figures, "The limits"),
-        activities=await _read(services, activities.figures, "The agents' activities"),
-        load=await _read(services, lambda conn: jobs.load(conn, services.settings.dead_after), "The jobs"),
+        limits=await read_briefly(services, vendor_limits.figures, "The limits"),
+        activities=await read_briefly(services, activities.figures, "The agents' activities"),
+        load=await read_briefly(services, lambda conn: jobs.load(conn, services.settings.dead_after), "The jobs"),
         unfinished=await count_unfinished(services),
         jobs_per_worker=services.settings.jobs_per_worker,
     )
@@ -74,10 +74,10 @@ async def _fleet_metrics(services: Services) -> FleetMetrics:
 
 async def count_unfinished(services: Services) -> Unfinished | None:
     """The numbers of unfinished commands; None while the database is unavailable."""
-    return await _read(services, stats.unfinished, "The queue")
+    return await read_briefly(services, stats.unfinished, "The queue")
 
 
-async def _read(services: Services, read: Callable[[Connection], Awaitable[T]], what: str) -> T | None:
+async def read_briefly(services: Services, read: Callable[[Connection], Awaitable[T]], what: str) -> T | None:
     """Figures of the database; None while it is unavailable."""
     try:
         async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:

@@ -1,65 +1,47 @@
-"""The statistics of this instance for the dashboard."""
+"""The statistics of all instances for the dashboard."""
 
 from __future__ import annotations
 
-import math
 import time
 
-from prometheus_client import Histogram
+from psycopg.rows import DictRow
 
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.http.endpoint import Call, Endpoint
 from onsembl.api.http.models import NoBody
-from onsembl.api.metrics import buckets, resident_bytes
-from onsembl.api.routes.metrics import count_unfinished
-from onsembl.api.routes.stats_models import (
-    DatabaseStatistics,
-    Distribution,
-    PoolStatistics,
-    QueueStatistics,
-    Statistics,
-    UnfinishedCommands,
-)
+from onsembl.api.instances.statistics import all_statistics
+from onsembl.api.routes.metrics import count_unfinished, read_briefly
+from onsembl.api.routes.stats_models import DatabaseStatistics, QueueStatistics, Statistics, UnfinishedCommands
+from onsembl.api.services import Services
+from onsembl.protocol.statistics import ProcessStatistics, summed
+from onsembl.sql import instances
 from onsembl.sql.stats import Unfinished
 
 
 async def read_statistics(call: Call[NoBody]) -> Statistics:
     services = call.services
-    hub, metrics = services.hub, services.metrics
-    realtime = services.builtin.realtime if services.builtin is not None else None
+    rows = await _read_instances(services)
+    answers = await all_statistics(services, rows)
+    total = summed([answer.statistics for answer in answers.values()])
     unfinished = await count_unfinished(services)
     return Statistics(
-        instance_id=services.presence.instance_id,
+        instances=sorted(answers),
         at=time.time(),
-        agents=len(hub.links),
-        viewers=len(hub.viewers),
-        realtime_subscribers=len(realtime.feed.subscribers) if realtime is not None else None,
-        terminal_bytes=hub.received,
-        deliveries=hub.delivered,
-        archive_lag_bytes=hub.archiver.budget.used,
-        relay=_distribution(metrics.relay),
-        loop_lag=_distribution(metrics.loop_lag.histogram),
-        commands_ended=metrics.ended_by_state(),
         commands=_commands(unfinished) if unfinished is not None else None,
-        pools=[
-            PoolStatistics(name=pool.name, size=pool.size, in_use=max(0, pool.size - pool.idle), waiting=pool.waiting)
-            for pool in metrics.pools.read()
-        ],
         database=_database(services.database),
-        memory_bytes=resident_bytes(),
-        cpu_seconds=time.process_time(),
+        **{name: getattr(total, name) for name in ProcessStatistics.__struct_fields__},
     )
+
+
+async def _read_instances(services: Services) -> list[DictRow]:
+    dead_after = services.settings.instance_dead_after
+    return await read_briefly(services, lambda conn: instances.all_instances(conn, dead_after), "The instances") or []
 
 
 def _database(state: DatabaseState) -> DatabaseStatistics | None:
     if state.size is None:
         return None
     return DatabaseStatistics(size=state.size, limit=state.limit, read_only=state.read_only)
-
-
-def _distribution(histogram: Histogram) -> Distribution:
-    counts = buckets(histogram)
-    return Distribution(bounds=[bound for bound in counts if bound != math.inf], counts=list(counts.values()))
 
 
 def _commands(unfinished: Unfinished) -> UnfinishedCommands:
@@ -80,7 +62,7 @@ ENDPOINTS = [
         path="/v1/statistics",
         old_paths=("/v1/figures",),
         handler=read_statistics,
-        summary="Read the statistics of this instance",
+        summary="Read the statistics of all instances",
         answer=Statistics,
     ),
 ]

@@ -9,24 +9,7 @@ from msgspec import Meta
 
 from onsembl.api.http.models import Answer
 from onsembl.protocol.field_types import Priority
-
-
-class Distribution(Answer, frozen=True, kw_only=True):
-    """A histogram of times in seconds: `counts[i]` is the number of times up to `bounds[i]`, the last count the number
-    of all times. Counts only grow; the difference of two readings covers the time between them."""
-
-    bounds: list[float]
-    counts: list[int]
-
-
-class PoolStatistics(Answer, frozen=True, kw_only=True):
-    """The connections of a database pool: their number, the number in use, and the number of requests that wait for
-    one."""
-
-    name: str
-    size: int
-    in_use: int
-    waiting: int
+from onsembl.protocol.statistics import Distribution, PoolStatistics
 
 
 class QueueStatistics(Answer, frozen=True, kw_only=True):
@@ -56,10 +39,10 @@ class DatabaseStatistics(Answer, frozen=True, kw_only=True):
 
 
 class Statistics(Answer, frozen=True, kw_only=True):
-    """The statistics of one instance; `commands` covers all instances. Counters only grow: a rate is the difference of
-    two readings of the same instance."""
+    """The sums over the instances that are alive and have answered in time. Counters only grow: a rate is the
+    difference of two readings of the same instances."""
 
-    instance_id: UUID
+    instances: Annotated[list[UUID], Meta(description="The instances whose statistics are summed, in ascending order.")]
     at: Annotated[float, Meta(description="The time of the reading, in seconds since 1970.")]
     agents: int
     viewers: int
@@ -73,5 +56,5 @@ class Statistics(Answer, frozen=True, kw_only=True):
     commands: Annotated[UnfinishedCommands | None, Meta(description="null while the database is not responding.")]
     pools: list[PoolStatistics]
     database: Annotated[DatabaseStatistics | None, Meta(description="null until the first look at the database.")]
-    memory_bytes: Annotated[int | None, Meta(description="Memory of the process; null where it is unknown.")]
-    cpu_seconds: Annotated[float | None, Meta(description="CPU time of the process. Only grows.")]
+    memory_bytes: Annotated[int | None, Meta(description="Memory of the processes; null where it is unknown.")]
+    cpu_seconds: Annotated[float | None, Meta(description="CPU time of the processes. Only grows.")]

@@ -20,6 +20,7 @@ from onsembl.api.routes import files as file_routes
 from onsembl.api.routes import first_steps as first_step_routes
 from onsembl.api.routes import groups as group_routes
 from onsembl.api.routes import halt as halt_routes
+from onsembl.api.routes import instances as instance_routes
 from onsembl.api.routes import jobs as job_routes
 from onsembl.api.routes import presets as preset_routes
 from onsembl.api.routes import recordings as recording_routes
@@ -51,6 +52,7 @@ ENDPOINTS = [
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,
     *halt_routes.ENDPOINTS,
+    *instance_routes.ENDPOINTS,
     *job_routes.ENDPOINTS,
     *audit_routes.ENDPOINTS,
     *alert_routes.ENDPOINTS,

@@ -51,7 +51,7 @@ async def test_they_tell_of_agents_terminals_and_commands(api, tmp_path):
             assert during["terminal_bytes"] >= len(seen)
             assert during["deliveries"] >= 1
             assert during["relay"]["counts"][-1] >= 1
-            assert during["instance_id"] == before["instance_id"]
+            assert during["instances"] == before["instances"]
             assert during["at"] > before["at"]
 
         async def left() -> dict | None:

@@ -5,7 +5,7 @@ import type { Statistics } from "./rest.ts";
 
 function statistics(at: number, fields: Partial<Statistics> = {}): Statistics {
   const none = { bounds: [0.001, 0.01], counts: [0, 0, 0] };
-  return { instance_id: "one", at, agents: 0, terminal_bytes: 0, relay: none, ...fields } as Statistics;
+  return { instances: ["one"], at, agents: 0, terminal_bytes: 0, relay: none, ...fields } as Statistics;
 }
 
 function values(points: { value: number | null }[]): (number | null)[] {
@@ -20,11 +20,11 @@ describe("readings", () => {
     expect(readings.all[0]?.at).toBe(400);
   });
 
-  test("start again with another instance", () => {
+  test("start again with other instances", () => {
     const readings = new Readings();
     readings.add(statistics(10));
-    readings.add(statistics(8, { instance_id: "two" }));
-    expect(readings.all.map(({ instance_id }) => instance_id)).toEqual(["two"]);
+    readings.add(statistics(8, { instances: ["one", "two"] }));
+    expect(readings.all.map(({ instances }) => instances)).toEqual([["one", "two"]]);
   });
 
   test("that arrive late are dropped", () => {

@@ -14,7 +14,7 @@ export interface Point {
   value: number | null;
 }
 
-/** The readings of one instance, oldest first. A reading of another instance, or after a restart, replaces them all. */
+/** The readings of the same instances, oldest first. A reading of others, or after a restart, replaces them all. */
 export class Readings {
   #all: readonly Statistics[] = [];
 
@@ -24,7 +24,7 @@ export class Readings {
 
   add(statistics: Statistics): void {
     const last = this.#all.at(-1);
-    if (last !== undefined && last.instance_id === statistics.instance_id) {
+    if (last !== undefined && String(last.instances) === String(statistics.instances)) {
       if (statistics.at <= last.at) return; // a newer answer has overtaken this one
       this.#all = [...this.#all.filter(({ at }) => at >= statistics.at - KEPT_SECONDS), statistics];
     } else this.#all = [statistics];
