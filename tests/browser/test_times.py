@@ -48,7 +48,8 @@ async def recorded(center: Api) -> None:
 
 async def test_lines_have_their_times_and_a_time_leads_to_its_line(center: Api, visit) -> None:
     """The times of lines are shown on demand, remembered, scrolled with the lines, and shown in a recording. A time
-    leads to its line in the scrollback, or in the recording; a search counts the matches of the archive."""
+    leads to its line in the scrollback, or in the recording, and a button back to the newest line; a search counts the
+    matches of the archive."""
     await recorded(center)
     visitor = await visit(center.url, timezone_id="UTC")
     await visitor.come_back((await center.operator(Role.VIEWER)).email)
@@ -72,6 +73,10 @@ async def test_lines_have_their_times_and_a_time_leads_to_its_line(center: Api, 
     await box.press("Enter")
     await shows(page, 0, f"{DAY} 14:00:10")
     await expect(box).to_have_count(0)
+    newest = page.get_by_role("button", name="Newest", exact=True)
+    await newest.click()
+    await shows(page, 22, "14:01:39")
+    await expect(newest).to_have_count(0)
     await page.keyboard.press("Control+f")
     await page.get_by_role("textbox", name="Find in the terminal").fill("/dev/sda1 is")
     older = page.locator("[data-older]")

@@ -7,7 +7,7 @@ const KEPT = 8;
 /** What a pane hears of its terminal. */
 export type Heard = Pick<
   SessionOptions,
-  "onStatus" | "onSize" | "onControl" | "onRefused" | "onMatches" | "onCopied" | "onLines" | "onLeave"
+  "onStatus" | "onSize" | "onControl" | "onRefused" | "onMatches" | "onScrolledUp" | "onCopied" | "onLines" | "onLeave"
 >;
 
 interface Kept {
@@ -63,6 +63,7 @@ function begin(host: HTMLElement, options: Omit<SessionOptions, keyof Heard>, he
     onControl: (control) => kept.heard.onControl(control),
     onRefused: (why) => kept.heard.onRefused(why),
     onMatches: (matches) => kept.heard.onMatches(matches),
+    onScrolledUp: (up) => kept.heard.onScrolledUp(up),
     onCopied: (characters) => kept.heard.onCopied(characters),
     onLines: (text, lines, paste) => kept.heard.onLines(text, lines, paste),
     onLeave: () => kept.heard.onLeave(),
@@ -77,6 +78,7 @@ const DEAF: Heard = {
   onControl: NOTHING,
   onRefused: NOTHING,
   onMatches: NOTHING,
+  onScrolledUp: NOTHING,
   onCopied: NOTHING,
   onLines: NOTHING,
   onLeave: NOTHING,

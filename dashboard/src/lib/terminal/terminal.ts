@@ -34,6 +34,8 @@ export interface ScreenOptions {
   dark: boolean;
   screenReader: boolean;
   onMatches: (matches: Matches) => void;
+  /** The person has scrolled up from the newest line (true), or is back at it (false). */
+  onScrolledUp: (up: boolean) => void;
   onCopied: (characters: number) => void;
   /** A paste of several lines, which a program without bracketed paste would run one by one: `paste` types it. */
   onLines: (text: string, lines: number, paste: () => void) => void;
@@ -44,6 +46,8 @@ export interface ScreenOptions {
 }
 
 const SCROLLBACK = 10_000;
+/** The emulator takes so many bytes at once: between two pieces, the page answers the person. */
+const PIECE = 4096;
 const LEAST_FONT_SIZE = 8;
 /** Resets the terminal's modes. Leaving the alternate screen restores the cursor in any case: so it is saved first. */
 const USUAL_MODES =
@@ -82,6 +86,7 @@ export class Screen {
   #searchedHow = "";
   #follows = true;
   #scrolledTo = { top: 0, left: 0 };
+  #scrolledUp = false;
   /** The renderer: WebGL where hardware draws it, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
@@ -119,7 +124,10 @@ export class Screen {
     this.#terminal.onData((data) => this.#typed?.(data));
     host.addEventListener("paste", this.#pasted, true);
     host.addEventListener("scroll", this.#scrolled);
-    this.#terminal.onRender(() => this.#followCursor());
+    this.#terminal.onRender(() => {
+      this.#followCursor();
+      this.#noteScroll();
+    });
     // Without control, the terminal only handles the keys to copy and to scroll; all others go to the page.
     this.#terminal.attachCustomKeyEventHandler((event) => {
       if (this.#typed !== null && event.ctrlKey && event.shiftKey && event.key === "Escape") {
@@ -157,7 +165,9 @@ export class Screen {
   }
 
   write(data: Uint8Array, drawn: () => void): void {
-    this.#terminal.write(data, drawn);
+    const last = Math.max(0, Math.ceil(data.byteLength / PIECE) - 1) * PIECE;
+    for (let start = 0; start < last; start += PIECE) this.#terminal.write(data.subarray(start, start + PIECE));
+    this.#terminal.write(data.subarray(last), drawn);
   }
 
   /** The bytes that are written from here on were received in this second (Unix time; 0 if it is not known), or `about` in it. */
@@ -241,6 +251,14 @@ export class Screen {
     if (top === this.#host.scrollTop && left === this.#host.scrollLeft) return;
     this.#host.scrollTo({ top, left });
     this.#scrolledTo = { top: this.#host.scrollTop, left: this.#host.scrollLeft };
+  }
+
+  #noteScroll(): void {
+    const { viewportY, baseY } = this.#terminal.buffer.active;
+    const up = viewportY < baseY;
+    if (up === this.#scrolledUp) return;
+    this.#scrolledUp = up;
+    this.#options.onScrolledUp(up);
   }
 
   readonly #scrolled = (): void => {
