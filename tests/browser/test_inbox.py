@@ -16,6 +16,7 @@ from support.pictures import DESK, PHONE, pictures
 from support.server import Api
 
 from onsembl.protocol.attention_messages import (
+    CliRule,
     FormBody,
     IdleBody,
     PermissionBody,
@@ -124,6 +125,7 @@ def answers(**given: list[str]) -> dict:
     return {"decision": "answers", "answers": [{"id": id, "answers": texts} for id, texts in given.items()]}
 
 
+KEPT = [CliRule(rule=rule, file="/home/a/rules") for rule in ('["npm","test"]', '["npm"]')]
 ALLOW = {"decision": "allow", "input": None, "cli_rule": None}
 DENY = {"decision": "deny", "reason": "", "cancel": False}
 CASES = [
@@ -231,7 +233,8 @@ async def test_an_answer_of_somebody_else_is_told(center: Api, visit) -> None:
     viewer = await center.operator(Role.VIEWER)
     operator, other = Operator(center, account), Operator(center, other_account)
     async with running(center, operator) as agent:
-        first, second = await agent.ask(EDIT, title="first"), await agent.ask(PLAN, title="second")
+        kept = msgspec.structs.replace(EDIT, cli_rules=KEPT)
+        first, second = await agent.ask(kept, title="first"), await agent.ask(PLAN, title="second")
         visitor, looking = await visit(center.url), await visit(center.url)
         await visitor.come_back(account.email, "/#/inbox")
         await looking.come_back(viewer.email, "/#/inbox")
@@ -239,6 +242,8 @@ async def test_an_answer_of_somebody_else_is_told(center: Api, visit) -> None:
         card, seen = page.locator("[data-request]"), looking.page.locator("[data-request]")
         ready = page.locator("[data-ready]")
         await expect(ready).to_contain_text("first")
+        await expect(card.get_by_role("button", name="Allow")).to_be_visible()
+        await expect(card.get_by_role("button", name="For good")).to_have_count(0)  # that is an admin's
         await expect(seen).to_contain_text("your role is viewer")
         await looking.page.keyboard.press("y")
         await expect(seen.get_by_role("button", name="Allow")).to_have_count(0)
@@ -274,8 +279,9 @@ async def test_an_answer_of_somebody_else_is_told(center: Api, visit) -> None:
 @pytest.mark.no_worker
 @pytest.mark.seconds(8)
 async def test_an_answer_that_is_cut_off_is_not_lost(center: Api, visit) -> None:
-    """When the server does not answer, the page says whether the request is still open."""
-    account = await center.operator(Role.OPERATOR)
+    """When the server does not answer, the page says whether the request is still open. An admin lets the CLI keep the
+    chosen one of its rules."""
+    account = await center.operator(Role.ADMIN)
     async with running(center, Operator(center, account)) as agent:
         asked = await agent.ask(RUN, title="run")
         visitor = await visit(center.url)
@@ -298,6 +304,18 @@ async def test_an_answer_that_is_cut_off_is_not_lost(center: Api, visit) -> None
         await expect(card.get_by_role("status")).to_contain_text("Denied by you.")
         answer = await next_message(agent.socket, "answer")
         assert (answer["request_id"], answer["decision"]) == (asked["request_id"], DENY)
+        await page.unroute("**/answer")
+
+        asked = await agent.ask(msgspec.structs.replace(RUN, cli_rules=KEPT), title="another")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("[data-ready]")).to_contain_text("another")
+        await card.get_by_role("button", name="For good, by its CLI").click()
+        await expect(card).to_contain_text("edit the file on its machine")
+        await card.get_by_label(KEPT[1].rule, exact=False).check()
+        await card.get_by_role("button", name="Allow for good").click()
+        while answer["request_id"] != asked["request_id"]:  # an answer comes again until the agent has taken it
+            answer = await next_message(agent.socket, "answer")
+        assert (answer["request_id"], answer["decision"]["cli_rule"]) == (asked["request_id"], KEPT[1].rule)
 
 
 @pytest.mark.no_worker
