@@ -38,6 +38,30 @@ class WorkingFolder:
         """Close the folder."""
         os.close(self._descriptor)
 
+    @property
+    def path(self) -> Path:
+        """The path that the folder had when it was opened."""
+        return self._path
+
+    def open_folder(self, path: str) -> int:
+        """Open a folder at this path, absolute and at or below this folder, as `look` opens it; the caller closes the
+        descriptor. Raises ValueError for a path that is not below it, and OSError."""
+        relative = self._relative(path)
+        names = split(relative) if relative != path else None
+        if names is None:
+            raise ValueError(f"{path} is not below {self._path}.")
+        folder = os.open(".", _FOLDER, dir_fd=self._descriptor)
+        for name in names:
+            above = folder
+            try:
+                folder = os.open(name, _FOLDER, dir_fd=above)
+            finally:
+                os.close(above)
+            if os.fstat(folder).st_dev != self._device:
+                os.close(folder)
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return folder
+
     def look(self, path: str, rules: FileRules) -> Seen:
         """What a path names, as far as the rules show it. It may wait for a disk."""
         names = split(self._relative(path))

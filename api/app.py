@@ -30,6 +30,7 @@ from onsembl.api.auth.shared_failures import SharedFailures
 from onsembl.api.auth.sign_in_audit import audit_sign_ins
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.event_feed import EventFeed
+from onsembl.api.host_requests import HostRequests
 from onsembl.api.http.client_address import FORWARDED_FOR, ClientAddress
 from onsembl.api.http.dashboard import SecurityHeaders, config, page_routes, security_headers
 from onsembl.api.http.health import Readiness, healthz, readyz
@@ -304,6 +305,7 @@ async def _start(
         builtin=builtin,
         metrics=counted,
         event_feed=EventFeed(pool),
+        host_requests=HostRequests(),
         release_wheel=ReleaseWheel(installed_release),
     )
     counted.pools.watch(database)
@@ -315,6 +317,7 @@ async def _start(
         run("The comparison of connections", instance.compare_connections),
         run("The receiver of messages", instance.receive_messages),
         run("The listener for events", lambda: services.event_feed.listen(listener)),
+        run("The listener for hosts", lambda: services.host_requests.listen(listener)),
         run("The positions of events", services.event_feed.give_positions),
         run("The writer of rejections", rejections.write_forever),
         run("The writer of last lines", last_lines.write_forever),

@@ -19,6 +19,7 @@ from onsembl.api.auth.rejections import Rejections
 from onsembl.api.background import BackgroundTasks
 from onsembl.api.database_state import DatabaseState
 from onsembl.api.event_feed import EventFeed
+from onsembl.api.host_requests import HostRequests
 from onsembl.api.http.problems import Problem
 from onsembl.api.http.unreadable_values import UnreadableValues
 from onsembl.api.instances.affinity import Affinity
@@ -65,6 +66,7 @@ class Services:
     builtin: BuiltinSupabase | None
     metrics: Metrics
     event_feed: EventFeed
+    host_requests: HostRequests
     release_wheel: ReleaseWheel
     background_tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TextIO
 
 import click
+import msgspec
 import platformdirs
 
 from onsembl.agent.enrolment import credentials as store
@@ -25,12 +26,15 @@ from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
 from onsembl.cli.client.options import server_url
 from onsembl.cli.hints import command_line
-from onsembl.cli.insecure import insecure_option, require_encryption
+from onsembl.cli.insecure import insecure_option, is_encrypted_or_local, require_encryption
 from onsembl.cli.json_output import json_option, print_json
 from onsembl.cli.output import print_line, styled
 from onsembl.protocol.enrolment import DeviceAuthorization
+from onsembl.protocol.hosting import MAX_AGENTS, StartKind
 from onsembl.protocol.states import AgentKind
 
+HOST_LOG = "onsembl.agent.hosting.program"
+"""The logger that says which agents a host starts."""
 CONNECTION_LOG = "onsembl.agent.link.connection"
 """The logger that says when the agent is connected, and to which server."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -275,6 +279,93 @@ def update(name: str, state_dir: Path) -> None:
         raise _failure(error, name) from error
     except OSError as error:
         raise click.ClickException(f"The release was not installed: {_reason(error)}.") from error
+
+
+@agent.command()
+@click.option("--server", type=server_url, metavar="URL", help="The control center's URL, to enrol this machine.")
+@insecure_option
+@click.option(
+    "--name",
+    callback=_name,
+    default=_default_name,
+    show_default="this machine's",
+    help="The host's name, unique in the control center.",
+)
+@click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    required=True,
+    metavar="KIND,…",
+    help="Kinds of agents to allow: claude, codex, gemini, shell, or acp:CLI (repeat for several).",
+)
+@click.option(
+    "--folder",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=["."],
+    help="A folder to allow, with all below it (repeat for several).",
+    show_default="the current directory",
+)
+@click.option(
+    "--max",
+    "max_agents",
+    type=click.IntRange(1, MAX_AGENTS),
+    default=4,
+    show_default=True,
+    help="How many agents may run at a time.",
+)
+@click.option("--token-file", type=click.File(), help="The file with the one-time token; - is standard input.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@_state_option
+def host(
+    server: str | None,
+    name: str,
+    allowed: tuple[str, ...],
+    folders: tuple[Path, ...],
+    max_agents: int,
+    token_file: TextIO | None,
+    verbose: bool,
+    state_dir: Path,
+) -> None:
+    """Let admins start agents on this machine from the dashboard, until this program is stopped.
+
+    An admin chooses a name, one of the allowed kinds, and a folder at or below an allowed one; links that lead out are
+    not followed. Each agent has credentials of its own, runs as this user with this environment, and is stopped and
+    started again with this program. The host itself takes no commands.
+
+    At the first start the machine is enrolled with --server and a one-time token, which is read from --token-file,
+    ONSEMBL_ENROLMENT_TOKEN or a prompt.
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logs.configure(level, "%(asctime)s %(levelname)s %(message)s", informs=[HOST_LOG])
+    from onsembl.agent.hosting import client, program  # import modules that only POSIX systems have
+    from onsembl.agent.hosting.rules import HostRules
+
+    folder = state_dir / ".hosts" / name
+    try:
+        kinds = msgspec.convert([kind for each in allowed for kind in each.split(",")], list[StartKind])
+        rules = HostRules(kinds, [each.resolve() for each in folders], max_agents)
+        known = client.load(folder)
+        if known is None:
+            if server is None:
+                raise click.ClickException(f"The host {name} is not enrolled here: give --server.")
+            require_encryption(server)
+            token = token_file.read().strip() if token_file is not None else _enrolment_token()
+            known = asyncio.run(client.enrol_host(folder, server, token, name))
+        elif server is not None:
+            known = msgspec.structs.replace(known, server=server)
+        require_encryption(known.server)
+        options = [] if is_encrypted_or_local(known.server) else ["--insecure"]
+        config = program.HostConfig(
+            folder=folder, state_dir=state_dir.resolve(), host=known, rules=rules, options=options
+        )
+        asyncio.run(program.run_host(config))
+    except msgspec.ValidationError as error:
+        raise click.BadParameter(f"{', '.join(allowed)}: {error}", param_hint="--allow") from error
+    except AgentError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @agent.command()

@@ -29,6 +29,7 @@ CLIENT, SERVER = "onsembl.cli.client", "onsembl.cli.server"
         "events": LazyCommand(f"{CLIENT}.events:events", "Print and follow what happens in the fleet."),
         "export": LazyCommand(f"{CLIENT}.recordings:export", "Export recordings."),
         "groups": LazyCommand(f"{CLIENT}.groups:groups", "Follow and cancel commands for several agents."),
+        "hosts": LazyCommand(f"{CLIENT}.hosts:hosts_group", "List machines on which agents can be started."),
         "instances": LazyCommand(f"{CLIENT}.instances:instances_command", "List the API's instances."),
         "jobs": LazyCommand(f"{CLIENT}.jobs:jobs_group", "List jobs, periodic tasks and workers."),
         "keys": LazyCommand(f"{SERVER}.keys:keys", "List and rotate signing keys."),

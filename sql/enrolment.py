@@ -66,8 +66,8 @@ async def withdraw(conn: Connection, token_id: UUID) -> DictRow | None:
     return await cursor.fetchone()
 
 
-async def use_token(conn: Connection, token: str, agent_id: AgentId) -> None:
-    """Mark the token as used by this agent, which makes it invalid."""
+async def use_token(conn: Connection, token: str, agent_id: AgentId | None) -> None:
+    """Mark the token as used, by this agent or by a host, which makes it invalid."""
     await conn.execute(
         "update enrolment_tokens set used_at = now(), agent_id = %s where token_hash = %s", [agent_id, digest(token)]
     )

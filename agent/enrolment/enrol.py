@@ -37,9 +37,13 @@ class ServerUnreachable(AgentError):
 
 def enrolment_of(name: str, kind: AgentKind) -> Enrolment:
     """An enrolment of this machine."""
-    return Enrolment(
-        name=name, kind=kind, host=socket.gethostname()[:MAX_HOST], platform=platform.platform(terse=True)[:MAX_HOST]
-    )
+    host, system = this_machine()
+    return Enrolment(name=name, kind=kind, host=host, platform=system)
+
+
+def this_machine() -> tuple[str, str]:
+    """This machine's name and system, as an enrolment has them."""
+    return socket.gethostname()[:MAX_HOST], platform.platform(terse=True)[:MAX_HOST]
 
 
 async def enrol(server: str, token: str, name: str, kind: AgentKind) -> Credentials:

@@ -47,11 +47,7 @@ class AgentTokens:
     async def enrol(self, token: str, request: Enrolment, address: str) -> AgentCredentials:
         """Enrol an agent with a one-time token. Raises Problem 401, 403 or 409."""
         async with self._pool.connection() as conn:
-            found = await enrolment.find_token(conn, token)
-            if found is None:
-                raise unauthenticated("The enrolment token is unknown, used or expired.")
-            if not fnmatchcase(request.name, found["name_pattern"]):
-                raise Problem(403, f"This token only enrols agents whose name matches {found['name_pattern']!r}.")
+            await self.check_enrolment(conn, token, request.name)
             agent = await agents.create(
                 conn,
                 name=request.name,
@@ -74,6 +70,15 @@ class AgentTokens:
                 ),
             )
             return await self.begin(conn, agent["id"], request.name)
+
+    async def check_enrolment(self, conn: Connection, token: str, name: str) -> None:
+        """Check that a one-time token enrols this name, and lock it until the transaction ends. Raises Problem 401 and
+        403."""
+        found = await enrolment.find_token(conn, token)
+        if found is None:
+            raise unauthenticated("The enrolment token is unknown, used or expired.")
+        if not fnmatchcase(name, found["name_pattern"]):
+            raise Problem(403, f"This token only enrols agents whose name matches {found['name_pattern']!r}.")
 
     async def refresh(
         self, token: str, address: str, agent_id: AgentId | None = None, recovery_hash: str | None = None

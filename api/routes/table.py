@@ -20,6 +20,8 @@ from onsembl.api.routes import files as file_routes
 from onsembl.api.routes import first_steps as first_step_routes
 from onsembl.api.routes import groups as group_routes
 from onsembl.api.routes import halt as halt_routes
+from onsembl.api.routes import host_program as host_program_routes
+from onsembl.api.routes import hosts as host_routes
 from onsembl.api.routes import instances as instance_routes
 from onsembl.api.routes import jobs as job_routes
 from onsembl.api.routes import presets as preset_routes
@@ -48,6 +50,8 @@ ENDPOINTS = [
     *report_routes.ENDPOINTS,
     *file_routes.ENDPOINTS,
     *first_step_routes.ENDPOINTS,
+    *host_routes.ENDPOINTS,
+    *host_program_routes.ENDPOINTS,
     *group_routes.ENDPOINTS,
     *preset_routes.ENDPOINTS,
     *schedule_routes.ENDPOINTS,

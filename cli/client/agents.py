@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import click
 
+from onsembl.cli.client.hosts import host_named
 from onsembl.cli.client.options import (
     limit_options,
     limits_of,
@@ -28,7 +29,7 @@ _name_argument = click.argument("name")
 
 @click.group()
 def agents() -> None:
-    """List, pause, resume, restart, stop, disable, rename and delete agents. Needs `onsembl login`."""
+    """List, start, pause, resume, restart, stop, disable, rename and delete agents. Needs `onsembl login`."""
 
 
 @agents.command("list")
@@ -281,6 +282,25 @@ def cancel_all(name: str, reason: str | None, as_json: bool, server: str | None)
 def restart(name: str, as_json: bool, server: str | None) -> None:
     """Restart an agent's program; a running command is stopped first."""
     _post(server, name, "restart", as_json, "restarts.")
+
+
+@agents.command()
+@_name_argument
+@click.option("--on", "host", required=True, metavar="HOST", help="The host that is to run it: onsembl hosts list.")
+@click.option("--kind", required=True, help="A kind of agent that the host allows, such as claude or acp:opencode.")
+@click.option("--folder", help="Its working folder on the host.", show_default="the host's first folder")
+@json_option
+@server_option
+def start(name: str, host: str, kind: str, folder: str | None, as_json: bool, server: str | None) -> None:
+    """Enrol and start a new agent on a machine whose owner allows it (`onsembl agent host`). Needs an admin."""
+    with OperatorClient(server) as client:
+        found = host_named(client, host)
+        body = {"name": name, "kind": kind, "folder": folder or next(iter(found["folders"]), "/")}
+        started = client.request("POST", f"/v1/hosts/{found['id']}/agents", body)
+    if as_json:
+        print_json(started)
+    else:
+        print_line(f"{name} is started on {started['host']}, in {started['folder']}.")
 
 
 @agents.command()

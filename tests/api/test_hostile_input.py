@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.frames import HELLO
+from support.hosts import SimulatedHost
 from support.rest_examples import EXAMPLES, SPAN, Example, Objects
 from support.server import running
 from websockets.asyncio.client import ClientConnection
@@ -252,7 +253,11 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
             await socket.send(json.dumps({**HELLO, "shows_files": True}))
             await socket.recv()
             looked_at = asyncio.create_task(show_a_file(socket))
-            requests = await requests_of(Objects(api, admin, online.id))
+            objects = Objects(api, admin, online.id)
+            host = await (await SimulatedHost.enrolled(api)).connect()
+            objects.serving_host = host.id
+            starting = asyncio.create_task(host.start_all())
+            requests = await requests_of(objects)
             with closing(KeptConnection(api.url)) as connection:
                 await asyncio.to_thread(send_valid_ones, connection, requests)
                 await asyncio.to_thread(send_hostile_ones, connection, requests, examples)
@@ -263,6 +268,7 @@ async def test_no_request_is_answered_with_a_server_error(settings, monkeypatch,
             with closing(KeptConnection(api.url)) as connection, pytest.raises(AssertionError):
                 await asyncio.to_thread(send_worst_ones, connection, requests)
             looked_at.cancel()
+            starting.cancel()
 
 
 WHEEL = Wheel(Release(version="1", wheel="onsembl-1-py3-none-any.whl", size=1, sha256="0" * 64), b"x")

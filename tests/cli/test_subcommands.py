@@ -29,6 +29,7 @@ FILES = ("audit export", "export agent", "export command", "export stream", "rep
 LOCAL = (
     "agent doctor",
     "agent enrol",
+    "agent host",
     "agent login",
     "agent logout",
     "agent mcp",

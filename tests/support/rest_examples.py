@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
+from support.hosts import SimulatedHost
 from support.server import Account, Api
 
 from onsembl.protocol.states import Role
@@ -184,6 +185,14 @@ EXAMPLES: dict[str, Example] = {
     "verifyAuditLog": Example(body={"expected": []}),
     "openRecovery": Example(body={"expires_in": 300}),
     "recoverAgent": Example(token="recovery"),
+    "startAgent": Example(body={"name": "begun", "kind": "shell", "folder": "/tmp"}),
+    "enrolHost": Example(body={"name": "a-host", "machine": "m", "platform": "p"}, token="enrolment"),
+    "connectHost": Example(
+        body={"kinds": ["shell"], "folders": ["/tmp"], "max_agents": 2, "machine": "m", "platform": "p"}, token="host"
+    ),
+    "pollHost": Example(body={"epoch": 0, "running": 0, "leaving": True}, token="host"),
+    "enrolStartedAgent": Example(body={"epoch": 0}, token="host"),
+    "reportStart": Example(body={"epoch": 0, "state": "refused", "reason": "why"}, token="host"),
 }
 """The examples of operations that need more than a path."""
 
@@ -194,6 +203,10 @@ class Objects:
     def __init__(self, api: Api, admin: Account, online_agent: str) -> None:
         self._api, self._admin, self._online_agent = api, admin, online_agent
         self._number = count(1)
+        self._asked_host: SimulatedHost | None = None
+        """The host whose request is in the path."""
+        self.serving_host = ""
+        """The id of a host that starts agents."""
         self._makers: dict[str, Callable[[], Awaitable[str]]] = {
             "agent_id": self._agent,
             "operator_id": self._operator,
@@ -214,12 +227,16 @@ class Objects:
             "attention_id": self._request_of_an_agent,
             "rule_id": self._attention_rule,
             "policy_id": self._tool_policy,
+            "host_id": self._host,
+            "start_id": self._start,
         }
 
     async def path_value(self, operation: str, parameter: str) -> str:
         """The value of a path parameter: the id or the name of a new object that the operation accepts."""
         if operation in ("readFile", "restartAgent", "stopAgent"):
             return self._online_agent
+        if operation == "startAgent" and self.serving_host:
+            return self.serving_host
         if operation == "exportCommandRecording":
             return await self._recorded_command()
         if operation == "importConversation":
@@ -242,6 +259,10 @@ class Objects:
         """The bearer token of a request."""
         if token == "enrolment":
             return await self._api.enrolment_token()
+        if token == "host":
+            host = self._asked_host or await self._new_host()
+            self._asked_host = None
+            return host.secret
         if token == "fetching":
             return self._fetching
         if token == "agent":
@@ -392,6 +413,22 @@ class Objects:
             """insert into tool_policies (verdict, rule, agent_id, created_by_name)
                select 'admin', 'Bash', id, 'x' from agents where id = %s returning id""",
             await self._agent(),
+        )
+
+    async def _new_host(self) -> SimulatedHost:
+        return await SimulatedHost.enrolled(self._api, f"host-{next(self._number)}")
+
+    async def _host(self) -> str:
+        return (await self._new_host()).id
+
+    async def _start(self) -> str:
+        """A request to a host, which stays open."""
+        self._asked_host = await self._new_host()
+        return await self._insert(
+            """insert into agent_starts (host_id, name, kind, folder, requested_at)
+               values (%s, %s, 'shell', '/tmp', now() + interval '1 hour') returning id""",
+            self._asked_host.id,
+            f"started-{next(self._number)}",
         )
 
     async def _user_code(self) -> str:

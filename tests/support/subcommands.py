@@ -35,7 +35,14 @@ ALSO = {
     "worker": ["--database-wait", "0"],
 }
 """The options without which a subcommand would only explain itself."""
-VALUES = {"agent": ID, "name": ID, "email": "ada@example.org", "password": "a password", "cron": "0 6 * * *"}
+VALUES = {
+    "agent": ID,
+    "allowed": "shell",
+    "name": ID,
+    "email": "ada@example.org",
+    "password": "a password",
+    "cron": "0 6 * * *",
+}
 
 
 def every_command() -> Iterator[tuple[str, list[str]]]:
