@@ -45,7 +45,7 @@ async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commi
 
 @pytest.mark.parametrize("transaction_pooler", [False, True])
 async def test_a_transaction_whose_process_is_stopped_ends(database_url, monkeypatch, transaction_pooler):
-    """Postgres ends it, and others get its locks, as when an API process is stopped while it writes its agent's row; the
+    """Postgres ends it, and others get its locks, as when an API process is stopped while it writes an agent's row. The
     pool goes on. A transaction that waits for the reader of its rows does not end."""
     monkeypatch.setattr(database, "PAUSE_MS", 300)
     async with create_pool(database_url, max_size=3, transaction_pooler=transaction_pooler) as pool:
