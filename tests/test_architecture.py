@@ -76,7 +76,7 @@ SUBJECTS = {
     "browser": "demo groups many_terminals requests_at_the_agent requests_of_claude_code",
     "chaos": "killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes hosted_connections request_ids wheel",
-    "clis": "cli_rules claude_code_forks claude_code_steering forms requests",
+    "clis": "cli_rules claude_code_forks claude_code_steering forms killed_turns requests",
     "dashboard": "sources",
     "protocol": "documentation",
     "realtime": "anonymous_broadcast exact_values privileges random_frames realtime_js realtime_py reconnecting_clients"

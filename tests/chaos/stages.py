@@ -20,8 +20,8 @@ from onsembl.cli.server.dashboard import dashboard_files
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 
 FAST_RECOVERY = ("--dead-after", "2")
-IDLE = httpx.Limits(keepalive_expiry=1)
-"""No request meets a connection that the server closes just then, after 5 s."""
+NONE_IDLE = httpx.Limits(max_keepalive_connections=0)
+"""No request meets a connection that the server closes just then: it waits 5 s, and this machine may take longer."""
 AGAIN_SECONDS = 0.1
 PATIENT = "claude:interrupt=600 codex:interrupt=600 acp:interrupt=600"
 """The turn of a coding agent ends by its interrupt alone, however long the machine takes to kill and start parts."""
@@ -100,7 +100,8 @@ class Center:
     api: Api
     operator: Operator
     stage: Callable[..., Awaitable[Stage]]
-    """Starts an agent of this name, of the kind `shell` or another one, with the arguments of its CLI."""
+    """Starts an agent of this name, of the kind `shell` or another one, with the arguments of its CLI and additions to
+    the environment."""
     kill: Callable[[str], Awaitable[None]]
     ready: Callable[[], Awaitable[None]]
 
@@ -127,18 +128,20 @@ async def center_running(
         for part in (api_part, parts["worker"]):
             await part.start()
             stack.push_async_callback(part.stop)
-        client = httpx.AsyncClient(base_url=api_part.url, timeout=30, transport=PatientTransport(limits=IDLE))
+        client = httpx.AsyncClient(base_url=api_part.url, timeout=30, transport=PatientTransport(limits=NONE_IDLE))
         http = await stack.enter_async_context(client)
         await api_part.ready(http)
         api = Api(api_part.url, url, http)
         operator = Operator(api, await api.operator())
 
-        async def stage(name: str, kind: str = "shell", arguments: Sequence[str] = ()) -> Stage:
+        async def stage(name: str, kind: str = "shell", arguments: Sequence[str] = (), **own: str) -> Stage:
             link = await stack.enter_async_context(MutedLink(api.url))
 
             async def start() -> RunningAgent:
                 agent = await stack.enter_async_context(
-                    agent_running(api, tmp_path, name, kind, server=link.url, env=environment, arguments=arguments)
+                    agent_running(
+                        api, tmp_path, name, kind, server=link.url, env={**environment, **own}, arguments=arguments
+                    )
                 )
                 stack.callback(thaw, agent)
                 return agent

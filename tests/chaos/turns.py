@@ -42,7 +42,7 @@ class Point:
     muted: bool = False
     """The server has not got what the agent reports."""
     unacknowledged: bool = False
-    """The server has the end, and the agent does not know it."""
+    """The agent has not got what the server says."""
     kinds: tuple[str, ...] = tuple(WHOLE)
     state: str = "succeeded"
 
@@ -68,15 +68,12 @@ class Turn:
     """A turn that the test has brought to its point."""
 
     point: str
+    place: Point
     stage: Stage
     name: str
     command: dict
     seen: list[dict] = field(default_factory=list)
     """The steps that the agent had before the kill."""
-
-    @property
-    def place(self) -> Point:
-        return POINTS[self.point]
 
     def file(self, what: str) -> Path:
         return self.stage.folder / "stages" / f"{self.name}.{what}"
@@ -123,7 +120,7 @@ async def bring(stage: Stage, point: str, name: str) -> Turn:
         stage.agent.process.send_signal(signal.SIGSTOP)
     stage.link.muted = place.muted
     command = await stage.operator.send(stage.agent.id, f"{name} {place.at}")
-    turn = Turn(point, stage, name, command)
+    turn = Turn(point, place, stage, name, command)
     if place.offered:
         turn.command = await stage.operator.until_state(command, "dispatched")
         return turn
@@ -174,6 +171,18 @@ async def go_on(turn: Turn, agent_was_killed: bool) -> None:
         stage.agent.process.send_signal(signal.SIGCONT)
 
 
+async def kept_steps(turn: Turn, where: str) -> list[dict]:
+    """The steps of a turn that has ended, each once and closed. Those that had ended before are unchanged."""
+    steps = await turn.all_steps(where)
+    assert [step["number"] for step in steps] == list(range(1, len(steps) + 1)), where
+    assert len(steps) >= len(turn.seen), where
+    assert not any(map(is_open, steps)), where
+    for before, step in zip(turn.seen, steps, strict=False):
+        if not is_open(before):
+            assert {name: step[name] for name in LASTING} == {name: before[name] for name in LASTING}, where
+    return steps
+
+
 async def check(turn: Turn, agent_was_killed: bool, where: str) -> None:
     """The turn has ended right, has its steps once, each where the terminal shows it, and the next turn knows it."""
     operator, place = turn.stage.operator, turn.place
@@ -182,13 +191,7 @@ async def check(turn: Turn, agent_was_killed: bool, where: str) -> None:
     states = {place.state, "lost"} if kept else {place.state}
     assert row["state"] in states, f"{where}: {row}"
 
-    steps = await turn.all_steps(where)
-    assert [step["number"] for step in steps] == list(range(1, len(steps) + 1)), where
-    assert len(steps) >= len(turn.seen), where
-    assert not any(map(is_open, steps)), where
-    for before, step in zip(turn.seen, steps, strict=False):
-        if not is_open(before):
-            assert {name: step[name] for name in LASTING} == {name: before[name] for name in LASTING}, where
+    steps = await kept_steps(turn, where)
     kinds = [step["kind"] for step in steps]
     assert kinds == list(place.kinds)[: len(kinds) if row["state"] == "lost" else None], where
     end = max((step["output_end"] for step in steps), default=0)
@@ -211,13 +214,19 @@ async def check(turn: Turn, agent_was_killed: bool, where: str) -> None:
 
     after = await operator.send(turn.stage.agent.id, f"{turn.name}-after nowhere", conversation=row["conversation_id"])
     assert (await operator.until_state(after, *FINAL))["state"] == "succeeded", where
-    steps = await Turn(turn.point, turn.stage, f"{turn.name}-after", after).all_steps(f"{where}: the next turn")
+    steps = await Turn(turn.point, place, turn.stage, f"{turn.name}-after", after).all_steps(f"{where}: the next turn")
     assert [step["kind"] for step in steps] == WHOLE
     assert turn.name in steps[2]["text"], f"{where}: the next turn does not know it: {steps[2]['text']}"
 
 
+Check = Callable[[Turn, bool, str], Awaitable[None]]
+"""Checks a turn; it has whether its agent was killed, and a text for what fails."""
+
+
 @asynccontextmanager
-async def surviving(turns: list[Turn], victims: str, agents: Set[str] = frozenset()) -> AsyncGenerator[None]:
+async def surviving(
+    turns: list[Turn], victims: str, agents: Set[str] = frozenset(), check: Check = check
+) -> AsyncGenerator[None]:
     """Kill the agents of the points that are named, and in the block the victims; then let the turns go on, and check
     each."""
     for turn in turns:

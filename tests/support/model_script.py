@@ -11,6 +11,8 @@ The last text of the user is the script. Directives in it, in any order, shape t
     [tokens: N] [input: N]  report N output tokens, N input tokens
     [cache: READ WRITE]     report that many tokens read from the cache and written to it
     [fail: CODE TIMES]      answer with this HTTP status, TIMES times (always, without it)
+    [before: FILE]          write FILE.at and wait for FILE.go, then answer
+    [within: FILE]          wait so after the first word of the answer
 
 Several [run] and [call] are steps: the next is asked for when the one before has its result. Calls joined by `&` are
 asked for together: [call: Bash {"command": "touch a"} & Bash {"command": "touch b"}]. A JSON value may hold directives
@@ -25,9 +27,10 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-_DIRECTIVE = re.compile(r"\[(run|call|say|recall|slow|words|tokens|input|cache|fail):\s*")
+_DIRECTIVE = re.compile(r"\[(run|call|say|recall|slow|words|tokens|input|cache|fail|before|within):\s*")
 _CALL_NAME = re.compile(r"\s*&?\s*([\w.\-/]+)\s*")
 _CALLS = ("run", "call")
 _SHELL = ""
@@ -68,6 +71,13 @@ _ADDED = re.compile(
     r"permissions_instructions|permissions instructions|subagent_notification)>.*?</\1>",
     re.DOTALL,
 )
+
+
+async def stay(file: str) -> None:
+    """Write FILE.at, and wait until FILE.go is there."""
+    Path(f"{file}.at").touch()
+    while not Path(f"{file}.go").exists():
+        await asyncio.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -132,13 +142,15 @@ def _filled(arguments: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model answers: tool calls, else a text over this many seconds. `tokens` are those that it reports."""
+    """What the model answers: tool calls, else a text over this many seconds. `tokens` are those that it reports, and
+    `within` is the file for which it waits after the first word."""
 
     number: int
     calls: list[Call]
     text: str
     seconds: float
     tokens: Mapping[str, int]
+    within: str | None
 
     @classmethod
     def to(cls, script: Script, said: Said, shell: str | None, number: int) -> Answer:
@@ -152,12 +164,14 @@ class Answer:
             "cache_write_tokens": written,
         }
         calls = script.calls(said.outputs, shell) if shell is not None else []
-        return cls(number, calls, text, float(script.values.get("slow", 0)), tokens)
+        return cls(number, calls, text, float(script.values.get("slow", 0)), tokens, script.values.get("within"))
 
     async def pieces(self) -> AsyncIterator[str]:
         """The text, word by word."""
         pieces = re.findall(r"\S+\s*", self.text) or [self.text]
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             yield piece
+            if number == 0 and self.within is not None:
+                await stay(self.within)
             if self.seconds:
                 await asyncio.sleep(self.seconds / len(pieces))

@@ -23,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from support.model_script import Answer, Script
+from support.model_script import Answer, Script, stay
 from support.model_wires import Anthropic, Google, OpenAI, Wire
 
 _ERRORS = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}
@@ -45,6 +45,8 @@ def scripted_model() -> Starlette:
             if failed[script.prompt] <= times:
                 error = {"message": "scripted failure", "type": _ERRORS.get(code, "api_error")}
                 return JSONResponse({"type": "error", "error": error}, status_code=code)
+        if "before" in script.values:
+            await stay(script.values["before"])
         answer = Answer.to(script, said, wire.shell(body), next(ids))
         served.update(answer.tokens)
         if not streamed:
