@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from procrastinate.periodic import PeriodicDeferrer
 
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.fleet.listener import Listener
@@ -15,7 +17,7 @@ from onsembl.sql import agents, commands, instances, jobs
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool, connect, create_pool
 from onsembl.tasks import recovery
-from onsembl.tasks.app import KEEP_ARCHIVE, new_app
+from onsembl.tasks.app import HOURLY, KEEP_ARCHIVE, PERIODIC, new_app
 
 ANN = Actor("operator", UUID(int=1), "ann", "127.0.0.1")
 
@@ -235,3 +237,41 @@ async def test_a_workers_jobs_stay_while_its_heartbeats_number_changes(pool, dat
         await observed.sweep_until(30.0)
         assert await jobs_of(conn) == [("todo", True)]
         assert await jobs.worker_numbers(conn) == {}
+
+
+async def test_two_instances_repair_once(pool, database_url):
+    """While two look at the same time, again and again, a dead instance's agent is marked offline once, and a command
+    that lost its job gets one."""
+    now = 0.0
+    sweepers = [recovery.Sweeper(pool, 1.0, 1.0, lambda: now) for _ in range(2)]
+    async with await connect(database_url, autocommit=True) as conn:
+        agent_id = await an_agent(conn)
+        await a_command(conn, agent_id)
+        await conn.execute("delete from procrastinate_jobs")
+        dead = await instances.register(conn, "a-dead-one:8400")
+        await conn.execute("update agents set instance_id = %s where id = %s", [dead, agent_id])
+        for _ in range(12):
+            await asyncio.gather(*(sweeper.sweep() for sweeper in sweepers))
+            now += sweepers[0].interval
+        assert await instances.numbers(conn) == {}
+        assert await jobs_of(conn) == [("todo", True)]
+        cursor = await conn.execute("select count(*) as count from audit where action = 'agent.stranded'")
+        assert await cursor.fetchone() == {"count": 1}
+
+
+async def test_two_instances_queue_retention_once(pool, database_url):
+    """Both queue the periodic jobs that are due at the same time, twice: each is queued once for each time."""
+    due = 1_800_000_000 // 3600 * 3600 + 17 * 60
+    apps = [new_app(Listener(database_url), schedules=False) for _ in range(2)]
+    deferrers = [PeriodicDeferrer(app.periodic_registry) for app in apps]
+    for app in apps:
+        await app.open_async(pool)
+    for at in (due + 1, due + 2, due + 3601):
+        await asyncio.gather(*(each.defer_jobs(each.get_previous_tasks(at=at)) for each in deferrers))
+    async with await connect(database_url) as conn:
+        cursor = await conn.execute(
+            """select task_name, array_agg((args ->> 'timestamp')::int order by id) as times
+               from procrastinate_jobs group by task_name"""
+        )
+        queued = {row["task_name"]: row["times"] for row in await cursor.fetchall()}
+    assert queued == {task: [due, due + 3600] for task, cron in PERIODIC.items() if cron == HOURLY}
