@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 from support.agents import CuttableLink, Operator, agent_running
+from support.hosts import SimulatedHost
 from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
@@ -45,6 +46,28 @@ async def test_an_empty_fleet_says_how_to_enrol(center: Api, visit) -> None:
     await expect(page.get_by_text(re.compile("^one_"))).to_be_visible()
     await center.enrol("newcomer")
     await expect(page.locator('[data-agent="newcomer"]')).to_be_visible()
+
+
+async def test_an_admin_starts_an_agent_on_a_host(center: Api, visit) -> None:
+    """Where a machine's owner allows it, the page starts an agent there; what the owner refuses is said in words.
+    Without such a machine, the page shows the line by which its owner allows it."""
+    visitor = await visit(center.url)
+    await visitor.sign_in((await center.operator()).email)
+    page = visitor.page
+    await expect(page.get_by_text("onsembl agent host --server")).to_be_visible()
+    host = await (await SimulatedHost.enrolled(center)).connect()
+    await page.reload()
+    start = page.get_by_role("button", name="Start the agent")
+    await expect(page.get_by_label("Folder, at or below /work")).to_have_value("/work")
+    await page.get_by_label("Name", exact=True).fill("helper")
+    visitor.console.expect("403")
+    await start.click()
+    await host.report((await host.next_start())["id"], "refused", "Not today.")
+    await expect(page.get_by_role("alert")).to_have_text("machine refuses: Not today.")
+    starting = asyncio.create_task(host.start_all())
+    await start.click()
+    await expect(page.locator('[data-agent="helper"]')).to_be_visible()
+    starting.cancel()
 
 
 async def test_a_person_without_a_role_has_no_access(center: Api, visit) -> None:
