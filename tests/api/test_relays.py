@@ -18,12 +18,13 @@ from support.asking_agents import AskingAgent
 from support.cases import cases
 from support.frames import HELLO, attach, close_code, greet, next_message, read_bytes
 from support.server import Account, Api, Enrolled, running
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from onsembl.api.instances.instance import Instance
 from onsembl.api.instances.relay_connection import RelayConnection, connect_to
 from onsembl.api.instances.relay_socket import RelaySession
+from onsembl.api.terminals import terminal_socket
 from onsembl.api.terminals.stream_resumption import read
 from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
@@ -244,6 +245,7 @@ async def a_relaying_instance_that_is_silent_is_let_go(center: Center):
         settings = replace(center.two.services.settings, address=link.url.removeprefix("http://"))
         owner = await stack.enter_async_context(running(settings))
         link.lead_to(owner.url)
+        stack.callback(link.mend)  # the owner ends only with its connections
         socket = await stack.enter_async_context(owner.agent_socket(agent))
         await greet(socket)
         near = await stack.enter_async_context(owner.terminal_socket(agent.id))
@@ -524,9 +526,10 @@ async def test_viewers_at_another_instance(center: Center, scenario: Callable[[C
 
 
 @pytest.mark.parametrize("viewers", [40, pytest.param(1000, marks=[pytest.mark.load, pytest.mark.timeout(900)])])
-async def test_many_viewers_are_one_stream_for_each_other_instance(settings, viewers):
+async def test_many_viewers_are_one_stream_for_each_other_instance(settings, monkeypatch, viewers):
     """Over four instances, the instance of the agent sends its bytes to three, however many viewers these have; and
     each viewer has every byte."""
+    monkeypatch.setattr(terminal_socket, "FIRST_MESSAGE_SECONDS", 600.0)  # forty attach at once, when all are connected
     settings = replace(settings, public_url=PUBLIC)
     async with AsyncExitStack() as stack:
         instances = [await stack.enter_async_context(running(settings, reachable=True)) for _ in range(4)]
@@ -534,11 +537,13 @@ async def test_many_viewers_are_one_stream_for_each_other_instance(settings, vie
         agent, token = await owner.enrol("watched"), (await owner.operator()).access_token
         socket = await stack.enter_async_context(owner.agent_socket(agent))
         await greet(socket)
-        sockets = [
-            await stack.enter_async_context(instances[number % 4].terminal_socket(agent.id))
-            for number in range(viewers)
-        ]
-        await asyncio.gather(*(attach(viewer, token) for viewer in sockets))
+        sockets: list[ClientConnection] = []
+        while len(sockets) < viewers:
+            new = [
+                await stack.enter_async_context(instances[number % 4].terminal_socket(agent.id)) for number in range(40)
+            ]
+            await asyncio.gather(*(attach(viewer, token) for viewer in new))
+            sockets += new
         data = bytes(range(256)) * 64
         await socket.send(encode_output(0, data))
         assert all(seen == data for seen in await asyncio.gather(*(read_bytes(each, len(data)) for each in sockets)))
