@@ -207,7 +207,7 @@ async def a_relay_that_hangs_is_given_up(center: Center):
     page = str(uuid4())
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("PING_SECONDS", "PONG_SECONDS", "CONNECT_SECONDS"):
+        for name in ("PING_SECONDS", "PONG_SECONDS"):
             patch.setattr(f"onsembl.api.instances.relay_connection.{name}", 0.5)
         link = await stack.enter_async_context(CuttableLink(""))
         settings = replace(center.two.services.settings, address=link.url.removeprefix("http://"))
@@ -219,6 +219,7 @@ async def a_relay_that_hangs_is_given_up(center: Center):
         await attach(viewer, center.token, client_id=page)
         await viewer.send(json.dumps({"type": "take_control", "client_id": page}))
         assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == page
+        patch.setattr("onsembl.api.instances.relay_connection.CONNECT_SECONDS", 0.5)
         link.hold("answers")
         await socket.send(encode_output(0, b"late"))
         assert (await next_message(viewer, "controlled"))["controller"] is None
