@@ -62,15 +62,20 @@ class NotEnrolled(AgentError):
     """There are no credentials in the agent's folder."""
 
 
+def read_private(path: Path) -> bytes:
+    """The content of a file with a secret. Raises AgentError when others can read it or its folder, and OSError."""
+    for place, private in ((path.parent, "700"), (path, "600")):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode & 0o077:
+            raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
+    return path.read_bytes()
+
+
 def load(folder: Path) -> Credentials:
     """The credentials in an agent's folder. Raises NotEnrolled, or AgentError when others can read them."""
     path = folder / FILE_NAME
     try:
-        for place, private in ((folder, "700"), (path, "600")):
-            mode = stat.S_IMODE(place.stat().st_mode)
-            if mode & 0o077:
-                raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
-        kept = path.read_bytes()
+        kept = read_private(path)
         if kept == IN_KEYRING:
             kept = keyring_store.read(folder).encode()
         return msgspec.json.decode(kept, type=Credentials)

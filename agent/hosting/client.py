@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
+from onsembl.agent.enrolment.credentials import read_private
 from onsembl.agent.enrolment.enrol import ServerUnreachable, request, this_machine
 from onsembl.agent.errors import AgentError
 from onsembl.agent.link.durable import replace_file
@@ -53,11 +53,7 @@ def load(folder: Path) -> KnownHost | None:
     """The host in this folder; None before it is enrolled. Raises AgentError, also when others can read it."""
     path = folder / FILE_NAME
     try:
-        for place, private in ((folder, "700"), (path, "600")):
-            mode = stat.S_IMODE(place.stat().st_mode)
-            if mode & 0o077:
-                raise AgentError(f"{place} is open to others (mode {mode:o}). Mend it with: chmod {private} {place}")
-        return msgspec.json.decode(path.read_bytes(), type=KnownHost)
+        return msgspec.json.decode(read_private(path), type=KnownHost)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from support.archive import archived_bytes, until_archived
-from support.frames import HELLO, attach, close_code, next_message
+from support.frames import HELLO, attach, close_code, next_message, read_bytes
 from support.recordings import NOON, add_output
 from support.server import PASSWORD, running
 from websockets.exceptions import ConnectionClosed
@@ -33,16 +33,6 @@ async def greet(socket, **stream) -> dict:
 async def acknowledged(socket, upto: int) -> None:
     while (await next_message(socket, "acknowledged"))["offset"] < upto:
         pass
-
-
-async def read_bytes(socket, count: int) -> bytes:
-    seen = b""
-    async with asyncio.timeout(60):
-        while len(seen) < count:
-            frame = await socket.recv()
-            if isinstance(frame, bytes):
-                seen += frame
-    return seen
 
 
 async def test_what_is_acknowledged_is_archived(api):
