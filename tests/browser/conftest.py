@@ -19,7 +19,9 @@ from support.server import PASSWORD, Api, running
 
 from onsembl.api.settings import Settings
 
-expect.set_options(timeout=60_000)
+PATIENCE_MS = 60_000
+"""How long a test waits for the page, in milliseconds."""
+expect.set_options(timeout=PATIENCE_MS)
 
 TASKS_END_SECONDS = 10.0
 """The time for which tasks may continue after the end of their test."""
@@ -105,10 +107,10 @@ class Visitor:
         """The text of the terminal, scrollback included."""
         return await self.page.evaluate("() => window.onsembl.terminal.text()")
 
-    async def sees(self, text: str) -> None:
+    async def sees(self, text: str, patience_ms: int = PATIENCE_MS) -> None:
         """Wait until the terminal contains `text`."""
         try:
-            await self.page.wait_for_function(HOLDS, arg=text, polling=POLLING_MS)
+            await self.page.wait_for_function(HOLDS, arg=text, polling=POLLING_MS, timeout=patience_ms)
         except Error as error:
             raise AssertionError(f"{text!r} is not in the terminal:\n{await self.terminal()}") from error
 
@@ -196,6 +198,7 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
         async def open_window(url: str, size: ViewportSize = DESK, **options: object) -> Visitor:
             context = await browser.new_context(viewport=size, reduced_motion="reduce", **options)  # type: ignore[arg-type]
             stack.push_async_callback(context.close)
+            context.set_default_timeout(PATIENCE_MS)
             await context.add_init_script(REMEMBER_NOTICES)
             page = await context.new_page()
             console = Console()

@@ -266,7 +266,7 @@ async def test_a_flood_ends_with_its_last_line(center: Api, visit, tmp_path: Pat
         await visitor.come_back((await center.operator()).email)
         await visitor.attached()
         await visitor.send(f"head -c {megabytes}000000 /dev/zero | tr '\\0' x | fold -w 99; echo flood-is-$((1))-over")
-        await visitor.sees("flood-is-1-over")
+        await visitor.sees("flood-is-1-over", patience_ms=120_000)
         await visitor.page.keyboard.press("Escape")
         await visitor.page.keyboard.press("?")
         await expect(visitor.page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
