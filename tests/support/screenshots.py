@@ -79,7 +79,7 @@ TOKENS = ("--agent-access-token", "86400")
 """The pictured agents do not renew their tokens, and `--hold` may be for a day."""
 SECONDS = 60.0
 ATTACHED = '.host[data-link="attached"]'
-FIT = """() => document.querySelector('button[aria-label="Fit to me"]')?.click()"""
+FIT = """() => document.querySelector('button[aria-label$="Fit to me"]')?.click()"""
 WEBP = """async (png) => {
     const image = await createImageBitmap(await (await fetch(png)).blob());
     const canvas = new OffscreenCanvas(image.width, image.height);
