@@ -55,7 +55,7 @@ async def get(conn: Connection, host_id: UUID) -> DictRow | None:
     return await cursor.fetchone()
 
 
-async def remove(conn: Connection, host_id: UUID) -> DictRow | None:
+async def delete(conn: Connection, host_id: UUID) -> DictRow | None:
     """Delete a host with its requests: its secret works no longer."""
     cursor = await conn.execute(f"delete from hosts where id = %s returning {COLUMNS}", [host_id])
     return await cursor.fetchone()

@@ -46,7 +46,7 @@ class Rejected(Exception):
 
 
 class Over(AgentError):
-    """The host was removed, or another run of it has connected: this run ends."""
+    """The host was deleted, or another run of it has connected: this run ends."""
 
 
 def load(folder: Path) -> KnownHost | None:

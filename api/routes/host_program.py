@@ -161,7 +161,7 @@ async def _host(conn: Connection, call: Call[Any]) -> DictRow:
 
 
 def _unknown() -> Problem:
-    return unauthenticated("The host's secret is unknown: an admin has removed the host.")
+    return unauthenticated("The host's secret is unknown: an admin has deleted the host.")
 
 
 def _superseded() -> Problem:

@@ -70,11 +70,11 @@ async def list_hosts(call: Call[NoBody]) -> dict[str, list[DictRow]]:
         return {"hosts": await hosts.list_hosts(conn)}
 
 
-async def remove_host(call: Call[NoBody]) -> DictRow:
+async def delete_host(call: Call[NoBody]) -> DictRow:
     """The host's program ends, and with it the agents that it runs; their rows stay."""
     async with call.services.pool.connection() as conn:
-        row = found(await hosts.remove(conn, call.id("host_id")), "host")
-        await audit.write(conn, _event(call, "host.removed", row, {}))
+        row = found(await hosts.delete(conn, call.id("host_id")), "host")
+        await audit.write(conn, _event(call, "host.deleted", row, {}))
         await hosts.notify(conn)
     return row
 
@@ -119,7 +119,7 @@ async def start_agent(call: Call[NewStart]) -> StartedAgent:
 
 async def _concluded(call: Call[NewStart], start: DictRow, changes: int) -> DictRow:
     """The request when its host has concluded it, or the time for it is over. Raises Problem 404 if the host was
-    removed meanwhile."""
+    deleted meanwhile."""
     requests, deadline = call.services.host_requests, time.monotonic() + START_SECONDS
     while start["state"] in ("requested", "enrolled"):
         left = deadline - time.monotonic()
@@ -159,8 +159,8 @@ ENDPOINTS = [
     Endpoint(
         method="DELETE",
         path="/v1/hosts/{host_id:uuid}",
-        handler=remove_host,
-        summary="Remove a host: its secret is revoked, and its agents end",
+        handler=delete_host,
+        summary="Delete a host: its secret is revoked, and its agents end",
         answer=Host,
         role=Role.ADMIN,
         problems=(404,),

@@ -15,7 +15,7 @@ from onsembl.cli.output import print_field, print_line
 
 @click.group("hosts")
 def hosts_group() -> None:
-    """List and remove machines that run `onsembl agent host`. Needs `onsembl login` as an admin."""
+    """List and delete machines that run `onsembl agent host`. Needs `onsembl login` as an admin."""
 
 
 @hosts_group.command("list")
@@ -41,14 +41,14 @@ def list_hosts(as_json: bool, server: str | None) -> None:
 @click.argument("name")
 @json_option
 @server_option
-def remove(name: str, as_json: bool, server: str | None) -> None:
-    """Remove the host NAME: its secret is revoked, its program ends, and its agents go offline."""
+def delete(name: str, as_json: bool, server: str | None) -> None:
+    """Delete the host NAME: its secret is revoked, its program ends, and its agents go offline."""
     with OperatorClient(server) as client:
         host = client.request("DELETE", f"/v1/hosts/{host_named(client, name)['id']}")
     if as_json:
         print_json(host)
     else:
-        print_line(f"{name} is removed.")
+        print_line(f"{name} is deleted.")
 
 
 def host_named(client: OperatorClient, name: str) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class RealHost:
     async def run(self, *options: str) -> ForkedProcess:
         """Start it, and wait until it is connected under a new epoch."""
         before = await self.row()
+        epoch = 0 if before is None else await self.epoch()
         environment = {**os.environ, "ONSEMBL_KEYRING": "off", "ONSEMBL_ENROLMENT_TOKEN": ""}
         if before is None:
             environment["ONSEMBL_ENROLMENT_TOKEN"] = await self._api.enrolment_token()
@@ -62,7 +63,6 @@ class RealHost:
             env=environment,
         )
         self.processes.append(process)
-        epoch = 0 if before is None else await self.epoch()
 
         async def connected() -> bool:
             assert process.returncode is None
@@ -190,11 +190,11 @@ async def test_a_host_that_starts_again_runs_its_agents_once(api, admin, host: R
     assert len(host.agents()) == 1
 
 
-async def test_a_removed_host_ends_with_its_agents(api, admin, host: RealHost):
+async def test_a_deleted_host_ends_with_its_agents(api, admin, host: RealHost):
     """Its secret is rejected, and its program exits."""
     process = await host.run()
-    removed = await api.http.delete(f"/v1/hosts/{(await host.row())['id']}", headers=admin.headers)
-    assert removed.status_code == 200
+    deleted = await api.http.delete(f"/v1/hosts/{(await host.row())['id']}", headers=admin.headers)
+    assert deleted.status_code == 200
     assert await process.wait() == 1
     assert await host.row() is None
 

@@ -11,9 +11,9 @@ import pytest
 from onsembl.api.http.openapi import document
 
 VERBS = (
-    "acknowledge|answer|approve|begin|cancel|close|create|delete|disable|dismiss|edit|enable|enrol|export|find|fork|import|"
-    "lift|list|log|move|open|pause|pin|preview|read|reassign|recover|refresh|reject|rename|restart|resume|retry|run|save|"
-    "search|send|set|stop|unpin|update|verify|withdraw"
+    "acknowledge|answer|approve|begin|cancel|close|connect|create|delete|disable|dismiss|edit|enable|enrol|export|"
+    "find|fork|import|lift|list|log|move|open|pause|pin|poll|preview|read|reassign|recover|refresh|reject|"
+    "rename|report|restart|resume|retry|run|save|search|send|set|start|stop|unpin|update|verify|withdraw"
 )
 SOMETIMES = {
     "CancelStepAnswer": {"limit"},
