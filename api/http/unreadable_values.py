@@ -28,7 +28,9 @@ class UnreadableValues:
     def __init__(self, pool: Pool, counted: Counter) -> None:
         self._pool = pool
         self._counted = counted
+        self._writing = asyncio.Lock()
         self._new: dict[str, str] = {}
+        """The endpoint of each fault whose alert is not written yet."""
         self._alerted: dict[str, float] = {}
 
     def record(self, endpoint: str, fault: str) -> None:
@@ -49,16 +51,22 @@ class UnreadableValues:
             await self.write()
 
     async def write(self) -> None:
-        """Write the alerts; while the database is unavailable they are kept for the next write."""
-        new, self._new = self._new, {}
-        if not new:
-            return
-        try:
-            async with self._pool.connection() as conn:
-                for fault, endpoint in new.items():
-                    await alerts.raise_once(conn, "unreadable_value", f"{endpoint} cannot show {fault}.")
-        except DATABASE_ERRORS as error:
-            self._new = {**new, **self._new}
-            logger.warning(
-                "Alerts of unreadable values could not be written: %s", error, extra={"action": "alerts_not_written"}
-            )
+        """Write the alerts, after a write that is under way; while the database is unavailable they are kept for the
+        next write."""
+        async with self._writing:
+            new = dict(self._new)
+            if not new:
+                return
+            try:
+                async with self._pool.connection() as conn:
+                    for fault, endpoint in new.items():
+                        await alerts.raise_once(conn, "unreadable_value", f"{endpoint} cannot show {fault}.")
+            except DATABASE_ERRORS as error:
+                logger.warning(
+                    "Alerts of unreadable values could not be written: %s",
+                    error,
+                    extra={"action": "alerts_not_written"},
+                )
+                return
+            for fault in new:
+                del self._new[fault]

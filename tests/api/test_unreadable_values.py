@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.agents import Operator
+from support.agents import Operator, until
 from support.api_calls import call_api
 from support.rest_examples import Objects
 from support.server import running
@@ -132,6 +133,31 @@ async def test_a_row_with_hostile_values_breaks_no_list(api):
     faults = [text for text in alerts if text.startswith("GET /v1/commands cannot show started_at of")]
     fault = "the time 12000-01-01 00:00:00+00 is out of range"
     assert faults == [f"GET /v1/commands cannot show started_at of {ids['command']}: {fault}."]
+
+
+async def test_a_write_of_alerts_that_is_cancelled_loses_none(api):
+    """The alerts of a write that was cancelled while it waited for the database are written by the next one, which
+    begins when it is over."""
+    unreadable = api.services.unreadable
+    unreadable.record("GET /v1/agents", "created_at of one")
+    async with await connect(api.database_url) as conn, await connect(api.database_url, autocommit=True) as watching:
+        await conn.execute("lock table alerts in exclusive mode")
+        under_way = asyncio.create_task(unreadable.write())
+
+        async def waits() -> bool:
+            cursor = await watching.execute(
+                "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            return await cursor.fetchone() is not None
+
+        await until(waits, "the write waits for the table")
+        after = asyncio.create_task(unreadable.write())
+        under_way.cancel()
+        await asyncio.wait([under_way])
+        await conn.commit()
+        await after
+    rows = (await call_api(Operator(api, await api.operator()), "GET", "/v1/alerts"))["alerts"]
+    assert [row["text"] for row in rows] == ["GET /v1/agents cannot show created_at of one."]
 
 
 async def test_a_missing_guard_is_seen(settings, monkeypatch):
