@@ -87,7 +87,7 @@ async def test_from_one_command_to_a_cancelled_one(demo: ControlCenter, visit) -
     approves what the assistant asks, and cancels the builds."""
     visitor = await visit(demo.url)
     await visitor.sign_in(demo.email, demo.password)
-    await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
+    await visitor.page.locator('[data-agent="demo"][data-status="online"]').click()  # else one that waits is shown
     await visitor.sees("This is the demo agent.")
     line = visitor.page.get_by_role("complementary", name="Demo")
     await expect(line).to_contain_text("This is a demo.")
@@ -145,6 +145,7 @@ async def test_the_page_outlives_its_server(demo_beside_its_database: ControlCen
     visitor = await visit(demo.url)
     visitor.console.expect("ERR_CONNECTION_REFUSED|WebSocket|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|503")
     await visitor.sign_in(demo.email, demo.password)
+    await visitor.page.locator('[data-agent="demo"]').click()
     await visitor.send("echo before-$((1+1))")
     await expect(visitor.command("echo before-$((1+1))", "succeeded")).to_be_visible()
     await visitor.send("sleep 1000")

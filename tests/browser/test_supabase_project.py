@@ -179,7 +179,9 @@ async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, da
             await asyncio.to_thread(center.ready)
             visitor = await visit(center.address)
             await visitor.sign_in("a@example.org", "good one")
-            await expect(visitor.page.locator('[data-agent="demo"][data-status="online"]')).to_be_visible()
+            await visitor.page.locator(
+                '[data-agent="demo"][data-status="online"]'
+            ).click()  # else one that waits is shown
             await visitor.send("echo hello-$((40+2))")
             await visitor.sees("hello-42")
             await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
