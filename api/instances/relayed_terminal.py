@@ -64,6 +64,8 @@ class Channel(Protocol):
 class RelayedTerminal(ViewedTerminal):
     """The copy of one agent's terminal. `on_viewers` is called when viewers have come or left."""
 
+    archived_elsewhere = True
+
     def __init__(self, ring_bytes: int, agent_id: AgentId, on_viewers: Callable[[RelayedTerminal], None]) -> None:
         super().__init__(ring_bytes, None, 0, UNKNOWN_SIZE)
         self.agent_id = agent_id

@@ -94,6 +94,9 @@ class ViewedTerminal(ABC):
     `stream_id` is None until the agent has connected for the first time.
     """
 
+    archived_elsewhere = False
+    """Whether another instance writes the archive, and bytes that it lacks may yet wait there."""
+
     def __init__(self, ring_bytes: int, stream_id: StreamId | None, start: int, size: Size) -> None:
         self._ring_bytes = ring_bytes
         self._subscribers: set[TerminalSubscriber] = set()

@@ -19,12 +19,14 @@ from support.cases import cases
 from support.frames import HELLO, attach, close_code, greet, next_message, read_bytes
 from support.server import Account, Api, Enrolled, running
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from onsembl.api.instances.instance import Instance
 from onsembl.api.instances.relay_connection import RelayConnection, connect_to
 from onsembl.api.instances.relay_socket import RelaySession
 from onsembl.api.terminals import terminal_socket
+from onsembl.api.terminals.archiver import Archiver
+from onsembl.api.terminals.catch_up import NOT_YET_ARCHIVED
 from onsembl.api.terminals.stream_resumption import read
 from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
@@ -32,6 +34,7 @@ from onsembl.protocol.files import PART_CHARACTERS
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.messages import AGENT_SUBPROTOCOL, encode_output
 from onsembl.protocol.relay_streams import OutgoingStreams
+from onsembl.sql import archive
 from onsembl.tasks.worker import WorkerSettings
 
 pytestmark = pytest.mark.no_worker
@@ -367,6 +370,53 @@ async def a_relay_whose_archive_cannot_be_read_asks_again(center: Center):
         assert failed > 2
 
 
+async def bytes_that_wait_for_the_archive_are_no_gap(center: Center):
+    """A viewer is behind the ring of its relay, and the agent's instance has yet to archive the bytes: the viewer waits
+    for them, and is sent away when that takes too long."""
+    one, two = center.one, center.two
+    agent = await one.enrol("unarchived")
+    data = bytes(range(251)) * 800
+    allowed, looked = asyncio.Event(), asyncio.Event()
+    write, end = Archiver._write_round, archive.end
+
+    async def write_later(archiver: Archiver) -> None:
+        await allowed.wait()
+        await write(archiver)
+
+    async def look(*arguments) -> int:
+        found = await end(*arguments)
+        looked.set()
+        return found
+
+    async with AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(Archiver, "_write_round", write_later)
+        stack.callback(allowed.set)
+        patch.setattr(one.services.relays, "_ring_bytes", 65536)
+        socket = await stack.enter_async_context(two.agent_socket(agent))
+        first, late, later = [await stack.enter_async_context(one.terminal_socket(agent.id)) for _ in range(3)]
+        place = {"stream_id": (await greet(socket))["stream_id"], "offset": 0}
+        await attach(first, center.token)
+        for at in range(0, len(data), 25100):  # each when the first viewer, too, has the one before
+            piece = data[at : at + 25100]
+            await socket.send(encode_output(at, piece))
+            assert await read_bytes(first, len(piece)) == piece
+        assert relayed(one, agent).ring.start > 0
+
+        patch.setattr("onsembl.api.terminals.catch_up.LOOKS", 1)
+        with pytest.raises(ConnectionClosed, match=NOT_YET_ARCHIVED):
+            await attach(late, center.token, **place)
+
+        patch.setattr("onsembl.api.terminals.catch_up.LOOKS", 10_000)  # on a machine of any speed
+        patch.setattr(archive, "end", look)
+        attached = asyncio.create_task(attach(later, center.token, **place))
+        attached.add_done_callback(lambda _: looked.set())
+        await looked.wait()
+        allowed.set()
+        assert (await attached)["mode"] == "exact"
+        assert await read_bytes(later, len(data)) == data
+
+
 async def bytes_or_gap(viewer, count: int) -> bytes | dict:
     """The next bytes; the message instead when it is a gap."""
     seen = b""
@@ -514,6 +564,7 @@ async def an_agents_path_is_the_same_door(center: Center):
         a_relay_that_falls_behind_gets_the_bytes_from_the_archive,
         what_the_archive_lacks_is_a_gap_at_the_relay,
         a_relay_whose_archive_cannot_be_read_asks_again,
+        bytes_that_wait_for_the_archive_are_no_gap,
         an_owner_that_does_not_answer_is_given_up,
         the_last_viewer_ends_the_stream,
         an_instance_that_cannot_be_reached_is_done_without,
