@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import httpx
 import pytest
-from chaos.parts import ApiPart, Part
+from chaos.parts import ApiPart, ChaosViewer, Part
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
-from support.frames import HELLO, HELLO_TEXT, attach, close_code, next_message
+from support.frames import HELLO, HELLO_TEXT, attach, close_code, greet, next_message
 from support.missing_guards import without
 from support.ports import free_port
 from support.server import Api, running
@@ -116,14 +117,7 @@ async def test_an_owner_that_was_stopped_feeds_no_viewer(database_url, tmp_path)
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(running(settings, reachable=True))
         three = await stack.enter_async_context(running(settings, reachable=True))
-        port = free_port()
-        address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
-        part = ApiPart(tmp_path, database_url, port=port, **address)
-        await part.start()
-        stack.push_async_callback(part.stop)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
-        await part.ready(http)
-        two = Api(part.url, database_url, http)
+        part, two = await reachable_part(stack, database_url, tmp_path)
         operator, agent = await one.operator(), await one.enrol("stopped")
 
         old = await stack.enter_async_context(two.agent_socket(agent))
@@ -147,6 +141,78 @@ async def test_an_owner_that_was_stopped_feeds_no_viewer(database_url, tmp_path)
         await new.send(encode_output(13, b"third"))
         seen += await read_until(viewer, b"third")
         assert seen == b"first second third"
+
+
+RING_BYTES = 256 * 1024
+BEGIN, END = b"first ", b" last"
+
+
+async def test_a_relaying_instance_that_was_stopped_goes_on(database_url, tmp_path, monkeypatch):
+    """The instance of some viewers is stopped while more bytes come than the ring holds: the agent's instance lets go
+    of it, the other viewers, here and at a third instance, get every byte meanwhile, and its own when it goes on."""
+    settings = Settings(database_url=database_url, public_url=PUBLIC_URL, worker=None, heartbeat=600)
+    monkeypatch.setattr("onsembl.api.instances.relay_connection.PING_SECONDS", 0.2)  # of the third instance
+    async with AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(running(settings, reachable=True))
+        third = await stack.enter_async_context(running(settings, reachable=True))
+        part, relaying = await reachable_part(stack, database_url, tmp_path)
+        monkeypatch.setattr(owner.services.hub, "ring_bytes", RING_BYTES)
+        relays = owner.services.relays
+        operator, agent = await owner.operator(), await owner.enrol("watched")
+        socket = await stack.enter_async_context(owner.agent_socket(agent))
+        await greet(socket)
+        await socket.send(encode_output(0, BEGIN))
+        near, elsewhere, *stopped = [
+            ChaosViewer(api, agent.id, operator.access_token, wanted=END) for api in (owner, third, relaying, relaying)
+        ]
+        viewers = [near, elsewhere, *stopped]
+        for viewer in viewers:
+            stack.push_async_callback(viewer.leave)
+
+        async def seen_by(viewers: list[ChaosViewer], upto: int) -> None:
+            async def have_seen() -> bool:
+                return all(viewer.offset >= upto for viewer in viewers)
+
+            await until(have_seen, f"the viewers have {upto} bytes")
+
+        await seen_by(viewers, len(BEGIN))
+        assert len(relays.served) == 2
+        written = BEGIN
+        part.freeze()
+        try:
+            monkeypatch.setattr("onsembl.api.instances.relay_socket.PING_SECONDS", 0.2)
+            while len(written) < 4 * RING_BYTES:
+                data = bytes(range(251)) * 250
+                await socket.send(encode_output(len(written), data))
+                written += data
+                await seen_by([near, elsewhere], len(written))
+
+            async def let_go() -> bool:
+                return len(relays.served) == 1
+
+            await until(let_go, "the agent's instance lets go of the stopped one")
+            await socket.send(encode_output(len(written), END))
+            written += END
+            await seen_by([near, elsewhere], len(written))
+        finally:
+            monkeypatch.setattr("onsembl.api.instances.relay_socket.PING_SECONDS", 600.0)
+            part.thaw()
+        async with asyncio.timeout(120):
+            await asyncio.gather(*(viewer.task for viewer in viewers))
+        assert [viewer.faults for viewer in viewers] == [[]] * 4
+        assert all(viewer.present[1:] == (0, written) for viewer in viewers)
+
+
+async def reachable_part(stack: AsyncExitStack, database_url: str, folder: Path) -> tuple[ApiPart, Api]:
+    """An instance that is a process, and that others reach."""
+    port = free_port()
+    address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
+    part = ApiPart(folder, database_url, port=port, **address)
+    await part.start()
+    stack.push_async_callback(part.stop)
+    http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
+    await part.ready(http)
+    return part, Api(part.url, database_url, http)
 
 
 async def read_until(socket, mark: bytes) -> bytes:
