@@ -74,7 +74,7 @@ SUBJECTS = {
     " internal_faults misbehaving_peers recording_commands refresh_faults revocation sign_in_links"
     " steers token_rotation vendor_limits",
     "browser": "demo groups many_terminals requests_at_the_agent requests_of_claude_code",
-    "chaos": "killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",
+    "chaos": "killed_owner killed_parts killed_requests killed_turns many_instances soak stopped_parts terminal_bytes",
     "cli": "bad_handshakes hosted_connections request_ids wheel",
     "clis": "cli_rules claude_code_forks claude_code_steering forms killed_turns requests",
     "dashboard": "sources",
