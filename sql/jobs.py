@@ -122,6 +122,16 @@ async def due(conn: Connection, away_after: float) -> bool:
     return row["due"]
 
 
+async def held(conn: Connection, worker_id: int) -> bool:
+    """Whether a worker has jobs that it has fetched and not ended."""
+    cursor = await conn.execute(
+        "select exists (select from procrastinate_jobs where worker_id = %s and status = 'doing') as held", [worker_id]
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["held"]
+
+
 async def stuck(conn: Connection, job_ids: Collection[int], away_after: float) -> bool:
     """Whether each of these jobs waits for an agent that has been offline for `away_after` seconds."""
     cursor = await conn.execute(

@@ -13,7 +13,7 @@ from typing import cast
 
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
-from procrastinate.worker import Worker
+from procrastinate.worker import FETCH_JOB_POLLING_INTERVAL, Worker
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from onsembl.fleet.audit_seal import seal_for_ever
@@ -29,7 +29,7 @@ from onsembl.tasks.metrics import WorkerMetrics
 from onsembl.tasks.recovery import Sweeper
 from onsembl.tasks.run_command import store_errors
 from onsembl.tasks.search_index import index_for_ever
-from onsembl.tasks.until_idle import RunningJobs
+from onsembl.tasks.until_idle import FETCH_SECONDS, RunningJobs
 from onsembl.tasks.watch import CommandWatch
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ async def _run_queue(
         registered.worker = Worker(
             app=worker_app,
             concurrency=settings.concurrency,
-            wait=not until_idle,
+            fetch_job_polling_interval=FETCH_SECONDS if until_idle else FETCH_JOB_POLLING_INTERVAL,
             install_signal_handlers=False,
             update_heartbeat_interval=settings.heartbeat,
             stalled_worker_timeout=NEVER_SECONDS,
@@ -163,13 +163,12 @@ async def _run_queue(
             additional_context={"services": services},
             worker_middleware=[running_jobs.record, store_errors],
         )
-        work = registered.worker.run()
         try:
             if until_idle:
-                if await running_jobs.run_until_idle(work):
+                if await running_jobs.run_until_idle(registered.worker):
                     return
                 continue
-            await work
+            await registered.worker.run()
         except DATABASE_ERRORS as error:
             logger.warning(
                 "The worker lost its connection to the database: %s", error, extra={"action": "worker_lost_database"}

@@ -4,14 +4,17 @@ jobs."""
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
+from support.frames import HELLO, HELLO_TEXT, next_message
 from support.server import Api, running
 from support.workers import job_of, worker_running
 
@@ -172,26 +175,31 @@ async def test_until_idle_ends_when_every_line_is_empty(api: Api, tmp_path: Path
     assert sorted((tmp_path / "ran").read_text()) == sorted("0\n1\n2\n" * 2)
 
 
-async def test_until_idle_does_not_wait_for_an_agent_that_is_away(api: Api, tmp_path: Path) -> None:
+async def test_until_idle_does_not_wait_for_an_agent_that_is_away(api: Api) -> None:
     """`--until-idle` does not wait for an offline agent's command: the job stays, and another worker finishes it."""
     operator = Operator(api, await api.operator())
+    agent = await api.enrol()
     async with AsyncExitStack() as stack:
-        agent = await stack.enter_async_context(agent_running(api, tmp_path))
-        await until(lambda: _online(operator, agent.id), "it is online")
-        command = await operator.send(agent.id, "sleep 1000")
-        await operator.until_state(command, "running")
-        worker = await stack.enter_async_context(worker_running(api.database_url, "--until-idle", *SOON))
-        await until(lambda: _job(api.database_url, command, "doing"), "the worker has its job")
-        async with await connect(api.database_url, autocommit=True) as conn:
-            away = "update agents set status = 'offline', disconnected_at = '-infinity' where id = %s"
-            await conn.execute(away, [agent.id])
-            async with asyncio.timeout(60):
-                assert await worker.wait() == 0
-            assert await _job(api.database_url, command, "todo")
-            await conn.execute("update agents set status = 'online' where id = %s", [agent.id])
+        async with api.agent_socket(agent) as socket:
+            await socket.send(HELLO_TEXT)
+            await next_message(socket, "welcome")
+            command = await operator.send(agent.id, "sleep 1000")
+            await next_message(socket, "offer")
+            accepted = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
+            await socket.send(json.dumps({"type": "accepted", **accepted}))
+            await operator.until_state(command, "running")
+            worker = await stack.enter_async_context(worker_running(api.database_url, "--until-idle", *SOON))
+            await until(lambda: _job(api.database_url, command, "doing"), "the worker has its job")
+        async with asyncio.timeout(60):
+            assert await worker.wait() == 0
+        assert await _job(api.database_url, command, "todo")
         await stack.enter_async_context(worker_running(api.database_url, *SOON))
-        await operator.cancel(command)
-        await operator.until_state(command, "cancelled")
+        await until(lambda: _job(api.database_url, command, "doing"), "the other worker has its job")
+        async with api.agent_socket(agent) as socket:
+            end = {**accepted, "outcome": "succeeded", "ended_at": accepted["started_at"], "output_end": 0}
+            await socket.send(json.dumps({**HELLO, "ended": [end]}))
+            await operator.until_state(command, "succeeded")
+            await until(lambda: _job(api.database_url, command, "succeeded"), "its job's end")
 
 
 async def test_concurrency_bounds_the_jobs_at_once(api: Api, tmp_path: Path) -> None:
