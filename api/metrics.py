@@ -22,9 +22,8 @@ from onsembl.api.terminals.hub import Hub
 from onsembl.fleet.activities import ActivityFigures
 from onsembl.protocol.activity import AgentActivity
 from onsembl.protocol.states import CommandState
-from onsembl.protocol.waking import wanted_workers
+from onsembl.protocol.waking import Load, wanted_workers
 from onsembl.realtime.channels.server import RealtimeServer
-from onsembl.sql.jobs import Load
 from onsembl.sql.stats import Unfinished
 from onsembl.sql.vendor_limits import LimitFigures
 from onsembl.tasks.metrics import FAST, SLOW, LoopLag, Pools, WorkerMetrics, new_registry

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from onsembl.protocol.backoff import Backoff
 
 START_SECONDS = 30.0
-"""How long a worker that was woken may take to start, in seconds."""
+"""How long a worker that was woken may take to start, in seconds, and as long a request for one may be unanswered: a
+proxy that starts a machine answers when the machine runs."""
 JOBS_PER_WORKER = 200
 """For how many jobs one worker is wanted, unless the settings say otherwise."""
 
@@ -22,38 +23,62 @@ class WakeTarget:
     secret: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What there is to do, and how many do it."""
+
+    jobs: int
+    """The jobs that run, or that a worker could start now."""
+    oldest: int | None
+    """The id of the oldest job among them that waits; None when none does."""
+    workers: int
+    """The workers that are alive."""
+
+
 def wanted_workers(jobs: int, jobs_per_worker: int) -> int:
     """How many workers are wanted for this many jobs that wait or run."""
     return math.ceil(jobs / jobs_per_worker)
 
 
+def too_few(load: Load, jobs_per_worker: int) -> bool:
+    """Whether jobs wait, and fewer workers are alive than are wanted.
+
+    While no job waits, one more worker would find nothing to do and exit.
+    """
+    return load.oldest is not None and load.workers < wanted_workers(load.jobs, jobs_per_worker)
+
+
 class Waker:
     """Decides when to ask for a worker. Times are in seconds, by a monotonic clock.
 
-    One request is made at a time. After one that was taken, the next one waits until another worker is alive, or the
-    time for its start is over; after one that failed, it waits longer each time.
+    One request is made at a time. After one that was taken, the next one waits until the worker has come, or the time
+    for its start is over; after one that failed, it waits longer each time.
     """
 
     def __init__(self, jobs_per_worker: int) -> None:
         self._jobs_per_worker = jobs_per_worker
         self._backoff = Backoff(cap=60.0)
         self._not_before = -math.inf
-        self._alive_then = 0
-        """How many workers were alive when one was last asked for."""
+        self._then = Load(0, None, 0)
+        """The load when a worker was last asked for."""
 
-    def look(self, now: float, *, jobs: int, waiting: int, alive: int) -> bool:
-        """Whether to ask for a worker at `now`: of the `jobs` so many are `waiting`, and so many workers are `alive`.
-
-        While none waits, one more worker would find nothing to do and exit.
-        """
-        if waiting == 0 or alive >= wanted_workers(jobs, self._jobs_per_worker):
+    def look(self, now: float, load: Load) -> bool:
+        """Whether to ask for a worker at `now`."""
+        if not too_few(load, self._jobs_per_worker):
             self._not_before = -math.inf
             self._backoff.reset()
             return False
-        if now < self._not_before and alive <= self._alive_then:
+        if now < self._not_before and not self._has_come(load):
             return False
-        self._alive_then = alive
+        self._then = load
         return True
+
+    def _has_come(self, load: Load) -> bool:
+        """Whether a worker has come since one was asked for; it may have gone again, after the job that waited then."""
+        if load.workers > self._then.workers:
+            return True
+        took_a_job = self._then.oldest is not None and load.oldest is not None and load.oldest > self._then.oldest
+        return load.workers == 0 and took_a_job
 
     def asked(self, now: float, *, taken: bool) -> None:
         """A worker was asked for, with this result."""

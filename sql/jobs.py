@@ -7,10 +7,10 @@ migrations keep its schema at the library's version.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from psycopg.rows import DictRow
 
+from onsembl.protocol.waking import Load
 from onsembl.sql.database import Connection
 
 LONGEST_DELAY_SECONDS = 60.0
@@ -80,19 +80,10 @@ _AWAY = """exists (
       and coalesce(agents.disconnected_at, '-infinity') < now() - make_interval(secs => %(away_after)s))"""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """The jobs that run or that a worker could start now, how many of them wait, and the workers that have a row."""
-
-    jobs: int
-    waiting: int
-    workers: int
-
-
 async def load(conn: Connection, away_after: float) -> Load:
     """How much there is to do, and how many do it; jobs of agents offline for `away_after` seconds do not count."""
     cursor = await conn.execute(
-        f"""select count(*) as jobs, count(*) filter (where status = 'todo') as waiting,
+        f"""select count(*) as jobs, min(id) filter (where status = 'todo') as oldest,
                    (select count(*) from procrastinate_workers) as workers
             from procrastinate_jobs as jobs
             where (status = 'doing' or status = 'todo' and (scheduled_at is null or scheduled_at <= now()))

@@ -55,7 +55,8 @@ class ProcessDatabase:
         self.statements: Pool = _Lane(self, work, queue, autocommit=True)
         """For single statements of requests and jobs, each a transaction of its own."""
         self.queue: Pool = _Lane(self, queue, autocommit=True)
-        """For the short statements of the queue, such as a worker's heartbeat, each a transaction of its own."""
+        """For the short statements of the queue, such as a worker's heartbeat, each a transaction of its own, and for
+        the lease of an API process that wakes workers."""
         self.heartbeat: Pool = _Lane(self, asyncio.Semaphore(1))
         """For the heartbeat of an API process, which does not wait for requests."""
 

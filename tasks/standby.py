@@ -2,7 +2,7 @@
 
 It recovers from the death of workers and of other API processes, sends the commands of schedules that are due, and
 queues periodic jobs. Several processes may do so beside each other: the database allows one repair at a time, and one
-run or job for each due time. With an address to ask, it wakes a worker when jobs wait.
+run or job for each due time. With an address to ask, one of them at a time wakes workers when jobs wait.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from onsembl.fleet.listener import Listener
 from onsembl.protocol.backoff import Backoff
-from onsembl.protocol.waking import Waker, WakeTarget
+from onsembl.protocol.waking import START_SECONDS, Load, Waker, WakeTarget, too_few
 from onsembl.sql import jobs
 from onsembl.sql.cancellation import run_together
 from onsembl.sql.database import Pool
+from onsembl.sql.leases import under_lease
 from onsembl.sql.process_database import ProcessDatabase
 from onsembl.tasks.app import new_app
 from onsembl.tasks.recovery import Sweeper
@@ -35,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """How long the next look at the queue waits at most, in seconds; a new job makes it look at once."""
+SHORT_LOOK_SECONDS = 1.0
+"""The same while too few workers are alive, in the process that asks for them."""
 BURST_SECONDS = 0.2
 """Jobs that are queued within this time, in seconds, are seen by one look."""
-ASK_SECONDS = 10.0
-"""How long an answer to the request for a worker may take, in seconds."""
 _NEW_JOBS = "procrastinate_any_queue_v1"
 """The channel on which Procrastinate tells of new jobs."""
 
@@ -62,7 +63,7 @@ async def stand_by(database: ProcessDatabase, listener: Listener, settings: Stan
         _queue_periodic_jobs(database.queue, listener),
     ]
     if settings.wake is not None:
-        tasks.append(_wake_workers(database.statements, listener, settings, settings.wake))
+        tasks.append(_wake_workers(database, listener, settings, settings.wake))
     await run_together(*tasks)
 
 
@@ -89,7 +90,9 @@ async def _queue_periodic_jobs(queue: Pool, listener: Listener) -> NoReturn:
         await asyncio.sleep(backoff.next_delay())
 
 
-async def _wake_workers(statements: Pool, listener: Listener, settings: StandbySettings, target: WakeTarget) -> None:
+async def _wake_workers(
+    database: ProcessDatabase, listener: Listener, settings: StandbySettings, target: WakeTarget
+) -> None:
     changed = asyncio.Event()
 
     async def on_notify(_channel: str, _payload: str) -> None:
@@ -100,31 +103,57 @@ async def _wake_workers(statements: Pool, listener: Listener, settings: StandbyS
 
     await run_together(
         listener.listen([_NEW_JOBS], on_notify, on_listening),
-        _look_at_queue(statements, settings, target, changed),
+        _WorkersWanted(database, settings, target, changed).wake(),
     )
 
 
-async def _look_at_queue(
-    statements: Pool, settings: StandbySettings, target: WakeTarget, changed: asyncio.Event
-) -> NoReturn:
-    """Ask for a worker when one is wanted. Look again when `changed` is set, and from time to time."""
-    waker = Waker(settings.jobs_per_worker)
-    async with httpx.AsyncClient(timeout=ASK_SECONDS) as client:
+class _WorkersWanted:
+    """Asks for workers while too few are alive. Looks at the queue when `changed` is set, and from time to time."""
+
+    def __init__(
+        self, database: ProcessDatabase, settings: StandbySettings, target: WakeTarget, changed: asyncio.Event
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._target = target
+        self._changed = changed
+
+    async def wake(self) -> NoReturn:
+        """Ask for workers until cancelled; of several processes, one asks at a time."""
         while True:
-            changed.clear()
+            self._changed.clear()
             try:
-                async with statements.connection() as conn:
-                    load = await jobs.load(conn, settings.dead_after)
+                if self._too_few(await self._load()):
+                    await under_lease(self._database.queue, "wake", self._ask_while_too_few)
             except DATABASE_ERRORS as error:
                 logger.warning("The queue cannot be read: %s", error, extra={"action": "wake_failed"})
-            else:
-                if waker.look(time.monotonic(), jobs=load.jobs, waiting=load.waiting, alive=load.workers):
-                    taken = await _ask(client, target)
+            await self._next_look(LOOK_SECONDS)
+
+    async def _ask_while_too_few(self) -> None:
+        waker = Waker(self._settings.jobs_per_worker)
+        async with httpx.AsyncClient(timeout=START_SECONDS) as client:
+            while True:
+                self._changed.clear()
+                load = await self._load()
+                if not self._too_few(load):
+                    return
+                if waker.look(time.monotonic(), load):
+                    taken = await _ask(client, self._target)
                     waker.asked(time.monotonic(), taken=taken)
-            await asyncio.sleep(BURST_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await changed.wait()
+                await self._next_look(SHORT_LOOK_SECONDS)
+
+    def _too_few(self, load: Load) -> bool:
+        return too_few(load, self._settings.jobs_per_worker)
+
+    async def _load(self) -> Load:
+        async with self._database.statements.connection() as conn:
+            return await jobs.load(conn, self._settings.dead_after)
+
+    async def _next_look(self, seconds: float) -> None:
+        await asyncio.sleep(BURST_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
 
 
 async def _ask(client: httpx.AsyncClient, target: WakeTarget) -> bool:
