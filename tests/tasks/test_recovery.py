@@ -11,9 +11,9 @@ from procrastinate.periodic import PeriodicDeferrer
 
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.fleet.listener import Listener
-from onsembl.protocol.ids import AgentId, CommandId, OperatorId
+from onsembl.protocol.ids import AgentId, CommandId, InstanceId, OperatorId
 from onsembl.protocol.messages import Ended
-from onsembl.sql import agents, commands, instances, jobs
+from onsembl.sql import agents, commands, instances, jobs, locks
 from onsembl.sql.audit import Actor
 from onsembl.sql.database import Connection, Pool, connect, create_pool
 from onsembl.tasks import recovery
@@ -259,9 +259,76 @@ async def test_two_instances_repair_once(pool, database_url):
         assert await cursor.fetchone() == {"count": 1}
 
 
-async def test_two_instances_queue_retention_once(pool, database_url):
-    """Both queue the periodic jobs that are due at the same time, twice: each is queued once for each time."""
-    due = 1_800_000_000 // 3600 * 3600 + 17 * 60
+async def _unlocked(_conn: Connection, _name: str) -> bool:
+    """Instead of `locks.try_take`: any number of processes repair at a time."""
+    return True
+
+
+async def _all_silent(_conn: Connection, numbers: dict[InstanceId, str]) -> list[InstanceId]:
+    """Instead of `instances.lock_silent`: a dead instance is neither locked nor looked at again."""
+    return list(numbers)
+
+
+class OfflineInTwoSteps:
+    """Instead of `agents.mark_offline`: the agents are found, and then changed whatever has happened meanwhile."""
+
+    def __init__(self, both: asyncio.Barrier | None) -> None:
+        self._both = both
+        """Where two processes wait for each other between the steps."""
+
+    async def __call__(self, conn: Connection, dead: list[InstanceId]) -> list[dict]:
+        online = "select id, name from agents where status = 'online' and instance_id = any(%s)"
+        found = await (await conn.execute(online, [dead])).fetchall()
+        if self._both is not None:
+            await self._both.wait()
+        changed = "update agents set status = 'offline', instance_id = null where id = any(%s)"
+        await conn.execute(changed, [[row["id"] for row in found]])
+        return found
+
+
+async def test_each_guard_alone_has_two_instances_repair_once(pool, database_url, monkeypatch):
+    """Of the lock of a repair, the lock of a dead instance's row and the condition of the change, any one has two
+    instances that repair at the same time mark an agent offline once. Without all of them, both do."""
+    async with await connect(database_url, autocommit=True) as conn:
+        agent_id = await an_agent(conn)
+
+        async def events() -> int:
+            cursor = await conn.execute("select count(*) as count from audit where action = 'agent.stranded'")
+            row = await cursor.fetchone()
+            assert row is not None
+            return row["count"]
+
+        async def marked(*removed: str) -> int:
+            """How often the agent is marked offline without these guards."""
+            before = await events()
+            dead = await instances.register(conn, "a-dead-one:8400")
+            numbers = await instances.numbers(conn)
+            online = "update agents set status = 'online', instance_id = %s where id = %s"
+            await conn.execute(online, [dead, agent_id])
+            both = asyncio.Barrier(2)
+            replaced = {
+                "lock": (locks, "try_take", _unlocked),
+                "row": (instances, "lock_silent", _all_silent),
+                "condition": (agents, "mark_offline", OfflineInTwoSteps(both if len(removed) == 3 else None)),
+            }
+            with monkeypatch.context() as patch:
+                for guard in removed:
+                    patch.setattr(*replaced[guard])
+                sweepers = [recovery.Sweeper(pool, 1.0, 1.0) for _ in range(2)]
+                await asyncio.gather(*(sweeper._repair({}, numbers, {}) for sweeper in sweepers))
+            assert await _status(conn) == ["offline"]
+            return await events() - before
+
+        assert await marked() == 1
+        assert await marked("row", "condition") == 1
+        assert await marked("lock", "condition") == 1
+        assert await marked("lock", "row") == 1
+        assert await marked("lock", "row", "condition") == 2
+
+
+async def queued_by_two(pool: Pool, database_url: str, due: int) -> dict[str, list[int]]:
+    """Two instances queue the periodic jobs that are due at the same time, twice for the first hour and once for the
+    next; the times for which each task is queued."""
     apps = [new_app(Listener(database_url), schedules=False) for _ in range(2)]
     deferrers = [PeriodicDeferrer(app.periodic_registry) for app in apps]
     for app in apps:
@@ -270,8 +337,25 @@ async def test_two_instances_queue_retention_once(pool, database_url):
         await asyncio.gather(*(each.defer_jobs(each.get_previous_tasks(at=at)) for each in deferrers))
     async with await connect(database_url) as conn:
         cursor = await conn.execute(
-            """select task_name, array_agg((args ->> 'timestamp')::int order by id) as times
+            """select task_name, array_agg((args ->> 'timestamp')::int order by args ->> 'timestamp') as times
                from procrastinate_jobs group by task_name"""
         )
-        queued = {row["task_name"]: row["times"] for row in await cursor.fetchall()}
-    assert queued == {task: [due, due + 3600] for task, cron in PERIODIC.items() if cron == HOURLY}
+        return {row["task_name"]: row["times"] for row in await cursor.fetchall()}
+
+
+DUE = 1_800_000_000 // 3600 * 3600 + 17 * 60
+HOURLY_TASKS = [task for task, cron in PERIODIC.items() if cron == HOURLY]
+
+
+async def test_two_instances_queue_retention_once(pool, database_url):
+    """Each periodic job is queued once for each time."""
+    assert await queued_by_two(pool, database_url, DUE) == {task: [DUE, DUE + 3600] for task in HOURLY_TASKS}
+
+
+async def test_retention_is_queued_twice_without_its_guard(pool, database_url):
+    """Without the unique times of a periodic job, both instances queue it."""
+    async with await connect(database_url) as conn:
+        unique = "procrastinate_periodic_defers_unique"
+        await conn.execute(f"alter table procrastinate_periodic_defers drop constraint {unique}")  # type: ignore[arg-type]
+    twice = [DUE, DUE, DUE + 3600, DUE + 3600]
+    assert await queued_by_two(pool, database_url, DUE) == {task: twice for task in HOURLY_TASKS}

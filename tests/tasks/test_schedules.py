@@ -99,6 +99,50 @@ async def test_many_at_once_fire_each_once(pool, conn):
     assert [len((await made_by(conn, schedule_id))[1]) for schedule_id in made] == [1] * 10
 
 
+class TakenByBoth:
+    """Instead of `schedules.take_due`: a schedule that is due is not locked, and two processes wait until both have
+    it."""
+
+    def __init__(self) -> None:
+        self._both = asyncio.Barrier(2)
+
+    async def __call__(self, conn: Connection) -> dict | None:
+        due = "select *, now() from schedules where next_at <= now() order by next_at limit 1"
+        row = await (await conn.execute(due)).fetchone()
+        if row is not None:
+            await self._both.wait()
+        return row
+
+
+async def test_each_guard_alone_has_two_processes_fire_once(pool, conn, monkeypatch):
+    """Of the lock of a schedule that is due and the claim of its time, either has two processes fire it once. Without
+    both of them, both do."""
+    begin_run = schedules.begin_run
+
+    async def claimed_by_all(conn: Connection, schedule_id: UUID, due_at: datetime) -> bool:
+        await begin_run(conn, schedule_id, due_at)
+        return True
+
+    async def fired(*removed: str) -> int:
+        """How many commands a schedule sends without these guards."""
+        await a_schedule(conn, NOW, cron=None, at=NOW)  # of one that repeats, a second command would be skipped
+        before = len(await commands_of(conn))
+        replaced = {
+            "lock": (schedules, "take_due", TakenByBoth()),
+            "claim": (schedules, "begin_run", claimed_by_all),
+        }
+        with monkeypatch.context() as patch:
+            for guard in removed:
+                patch.setattr(*replaced[guard])
+            await asyncio.gather(fire_due(pool), fire_due(pool))
+        return len(await commands_of(conn)) - before
+
+    assert await fired() == 1
+    assert await fired("lock") == 1
+    assert await fired("claim") == 1
+    assert await fired("lock", "claim") == 2
+
+
 async def test_a_time_that_was_claimed_is_not_fired_again(pool, conn):
     """A time that a schedule has run for does not run again when the schedule is set back."""
     schedule_id = await a_schedule(conn, NOW)
