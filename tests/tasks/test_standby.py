@@ -8,8 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from procrastinate import periodic
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
 from support.control_center import clean_environment
@@ -29,8 +31,10 @@ from onsembl.sql.cancellation import cancel_until_done
 from onsembl.sql.database import connect
 from onsembl.sql.process_database import FEWEST_FOR_API, ProcessDatabase
 from onsembl.tasks import standby
+from onsembl.tasks.app import HOURLY, PERIODIC
 from onsembl.tasks.standby import StandbySettings, stand_by
 
+pytestmark = pytest.mark.timeout(900)  # processes start, which is slow beside much else
 SECRET = "wake up, please"
 
 
@@ -163,7 +167,6 @@ PER_WORKER = 8
 LONG = 3600.0
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("commands", "agents", "workers"), [(36, 17, 3), pytest.param(200, 73, 10, marks=pytest.mark.soak)]
 )
@@ -241,58 +244,71 @@ async def _end_commands(socket: ClientConnection, go: asyncio.Event, ended: set[
 
 
 async def test_nothing_needs_a_worker_to_be_alive(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """While no worker comes, two schedules that are due fire once each, though two instances look for them, and the
-    agents of a dead instance go offline. Then a worker is woken, and each command runs once."""
+    """While no worker comes, a schedule that is due twice fires once each time, though two instances look for it, and
+    the agents of a dead instance go offline. Then a worker is woken, and each command runs once."""
     monkeypatch.setattr(waking, "Backoff", lambda cap: Backoff(cap=min(cap, 1.0)))
     proxy = StartingProxy(database_url)
     proxy.refuses = 10**6
     async with proxy.serving() as url:
         by = StandbySettings(
-            dead_after=2.0, instance_dead_after=2.0, jobs_per_worker=200, wake=WakeTarget(url=url, secret=SECRET)
+            dead_after=12.0, instance_dead_after=8.0, jobs_per_worker=200, wake=WakeTarget(url=url, secret=SECRET)
         )
-        settings = Settings(database_url=database_url, public_url="", worker=None, standby=by)
+        settings = Settings(
+            database_url=database_url,
+            public_url="",
+            worker=None,
+            standby=by,
+            instance_dead_after=by.instance_dead_after,
+        )
         async with running(settings) as api, running(settings), agent_running(api, tmp_path) as agent:
             operator = Operator(api, await api.operator())
             lost = await api.enrol("lost")
-            async with await connect(database_url, role="onsembl_api") as conn:
+            rule = {"cron": "0 0 29 2 *", "time_zone": "UTC", "target": {"agents": [agent.id]}}
+            body = {"name": "leap-day", "text": f"echo x >> {tmp_path}/ran", **rule}
+            schedule = await call_api(operator, "POST", "/v1/schedules", body, 201)
+
+            async def runs() -> list[dict]:
+                return (await call_api(operator, "GET", f"/v1/schedules/{schedule['id']}/runs"))["runs"]
+
+            async def is_now(agent_id: str, status: str) -> bool:
+                return (await call_api(operator, "GET", f"/v1/agents/{agent_id}"))["status"] == status
+
+            await until(lambda: is_now(agent.id, "online"), "the agent is online")
+            async with await connect(database_url, role="onsembl_api", autocommit=True) as conn:
                 gone = await instances.register(conn, "a-dead-one:8400")
                 await conn.execute(
                     "update agents set status = 'online', instance_id = %s, connected_at = now() where id = %s",
                     [gone, lost.id],
                 )
-            schedules = [
-                await call_api(
-                    operator,
-                    "POST",
-                    "/v1/schedules",
-                    {
-                        "name": f"in-{seconds}",
-                        "text": f"echo x >> {tmp_path}/ran-{seconds}",
-                        "at": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(),
-                        "target": {"agents": [agent.id]},
-                    },
-                    201,
-                )
-                for seconds in (1, 2)
-            ]
+                for times in (1, 2):
+                    await conn.execute("update schedules set next_at = now()")
 
-            async def runs() -> list[dict]:
-                found = [await call_api(operator, "GET", f"/v1/schedules/{made['id']}/runs") for made in schedules]
-                return [run for page in found for run in page["runs"]]
+                    async def has_fired(times: int = times) -> bool:
+                        return len(await runs()) == times
 
-            async def both_fired() -> bool:
-                return len(await runs()) == 2
-
-            await until(both_fired, "both schedules have fired")
-
-            async def is_offline() -> bool:
-                return (await call_api(operator, "GET", f"/v1/agents/{lost.id}"))["status"] == "offline"
-
-            await until(is_offline, "the dead instance's agent is offline")
+                    await until(has_fired, "the schedule has fired", LONG)
+            await until(lambda: is_now(lost.id, "offline"), "the dead instance's agent is offline", LONG)
             assert proxy.workers == []
             proxy.refuses = 0
-            for run in await runs():
-                assert (await operator.until_state({"id": run["command_id"]}, *FINAL))["state"] == "succeeded"
+
+            async def both_succeeded() -> bool:
+                return [run["counts"] for run in await runs()] == [{"succeeded": 1}] * 2
+
+            await until(both_succeeded, "both commands have succeeded", LONG)
             await woken(proxy, 1)
-            assert len(await runs()) == 2
-            assert [(tmp_path / f"ran-{seconds}").read_text() for seconds in (1, 2)] == ["x\n", "x\n"]
+            assert (tmp_path / "ran").read_text() == "x\nx\n"
+
+
+async def test_due_retention_is_queued_without_a_worker(database_url: str, monkeypatch: pytest.MonkeyPatch):
+    """An instance without a worker queues the periodic jobs of an hour when they are due."""
+    due = 1_800_000_000 // 3600 * 3600 + 17 * 60
+    monkeypatch.setattr(periodic, "time", SimpleNamespace(time=lambda: due + 1.0))
+    by = StandbySettings(dead_after=LONG, instance_dead_after=LONG, jobs_per_worker=200)
+    hourly = sorted(task for task, cron in PERIODIC.items() if cron == HOURLY)
+    async with standing_by(database_url, by), await connect(database_url, autocommit=True) as conn:
+
+        async def queued() -> bool:
+            cursor = await conn.execute("select task_name from procrastinate_jobs order by task_name")
+            return [row["task_name"] for row in await cursor.fetchall()] == hourly
+
+        await until(queued, "the jobs of the hour")
