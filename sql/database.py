@@ -16,7 +16,7 @@ from psycopg import AsyncConnection, DataError, Error, IntegrityError, sql
 from psycopg.abc import PQGen, QueryNoTemplate
 from psycopg.errors import error_from_result
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import DictRow, Row, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -185,12 +185,22 @@ async def statement(pool: Pool, patience: float | None = None) -> AsyncGenerator
     """A connection of the pool for a single statement, which is a transaction without the round trips to begin and to
     end it."""
     async with pool.connection(patience) as conn:
-        await conn.set_autocommit(True)
         try:
+            await conn.set_autocommit(True)  # a task may be cancelled here when the connection has the mode already
             yield conn
         finally:
-            if not conn.closed:
-                await conn.set_autocommit(False)
+            if conn.autocommit:
+                await _end_autocommit(conn)
+
+
+async def _end_autocommit(conn: Connection) -> None:
+    """Let no later block have the connection in this mode: its statements would be no transaction. psycopg does not
+    change the mode of one that a cancelled task has left within a transaction: that one is closed, and the pool
+    replaces it."""
+    if conn.info.transaction_status is TransactionStatus.IDLE:
+        await conn.set_autocommit(False)
+    else:
+        await conn.close()
 
 
 async def allow_pauses(conn: Connection) -> None:

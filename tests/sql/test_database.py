@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
+from psycopg import waiting
+from psycopg.pq import TransactionStatus
 
 from onsembl.realtime.replication.wal_stream import stream_wal
 from onsembl.sql import database
-from onsembl.sql.database import DATABASE_ERRORS, Connection, allow_pauses, connect, create_pool
+from onsembl.sql.database import (
+    DATABASE_ERRORS,
+    Connection,
+    PromptConnection,
+    allow_pauses,
+    connect,
+    create_pool,
+    statement,
+)
 
 
 async def test_a_connection_is_closed_when_its_block_is_cancelled_while_it_commits(database_url):
@@ -126,3 +136,40 @@ async def _silent_server() -> AsyncGenerator[tuple[str, asyncio.Event, asyncio.E
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         yield f"postgresql://nobody@127.0.0.1:{port}/nowhere", asked, closed
+
+
+async def test_a_cancelled_statement_leaves_no_connection_in_its_mode(database_url, monkeypatch):
+    """A task is cancelled when its connection has just begun to make each statement a transaction, as happens in a
+    process that was busy or stopped; another within a transaction. Later blocks of the pool are transactions."""
+    monkeypatch.setattr(waiting, "MAX_BUSY_TIME", 0.0)  # psycopg yields at the end of each call
+    set_mode = PromptConnection._set_autocommit_gen
+
+    def set_mode_and_cancel(conn: PromptConnection, value: bool) -> Generator:
+        yield from set_mode(conn, value)
+        if value:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    async def use() -> None:
+        async with statement(pool):
+            pytest.fail("the task was to be cancelled")
+
+    async def begin() -> None:
+        async with statement(pool) as conn:
+            await conn.execute("begin")
+            raise asyncio.CancelledError
+
+    async with create_pool(database_url, max_size=1) as pool:
+        await pool.wait()
+        for fault in (use, begin):
+            with monkeypatch.context() as patch:
+                if fault is use:
+                    patch.setattr(PromptConnection, "_set_autocommit_gen", set_mode_and_cancel)
+                task = asyncio.create_task(fault())
+                await asyncio.wait([task])
+                assert task.cancelled()
+            async with pool.connection() as conn:
+                assert not conn.autocommit
+                await conn.execute("select 1")
+                assert conn.info.transaction_status is TransactionStatus.INTRANS
