@@ -47,6 +47,8 @@ ARCHIVE_SECONDS = 20.0
 """How long the last bytes of a command may take to the archive."""
 LIMIT_SECONDS = 1800
 """No command runs for so long. Clocks jump by more."""
+NOT_TAKEN_UP = "The agent did not take the command up."
+"""How a command may fail that was offered again and again while something was down."""
 EXPECTED = (409, 429, 503)
 """Answers that are no fault: the command to cancel has ended, requests are too many, or the database is not there."""
 READ = ("/v1/agents", "/v1/commands", "/v1/jobs", "/v1/jobs/workers", "/v1/audit", "/v1/alerts", "/v1/statistics")
@@ -420,7 +422,7 @@ class Soak(Chaos):
         excused = (
             (row["state"] == "cancelled" and sent.cancelled)
             or (row["state"] == "lost" and sent.agent in self.killed)
-            or row["error"] == "The agent did not take the command up."
+            or row["error"] == NOT_TAKEN_UP
         )
         if as_the_program_ended:
             if times != 1 or sent.payload not in output:
