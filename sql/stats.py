@@ -42,6 +42,15 @@ async def database(conn: Connection) -> Database:
     return Database(**row)
 
 
+async def read_only(conn: Connection) -> bool:
+    """Whether the database takes no changes. Unlike its size, for which Postgres looks at each of its files, that is
+    cheap to ask often."""
+    cursor = await conn.execute("select current_setting('transaction_read_only')::boolean as read_only")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row["read_only"]
+
+
 async def unfinished(conn: Connection) -> Unfinished:
     """Count the unfinished commands; finished commands are not read, however many there are."""
     cursor = await conn.execute(

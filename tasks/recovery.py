@@ -66,7 +66,7 @@ class Sweeper:
         the last repair is some seconds ago."""
         began = self._clock()
         async with self._pool.connection() as conn:
-            if (await stats.database(conn)).read_only:
+            if await stats.read_only(conn):
                 return  # nobody can write a heartbeat; the next look is late, and so begins anew
             workers, living = await jobs.worker_numbers(conn), await instances.numbers(conn)
             limited = await commands.limited(conn)
