@@ -241,8 +241,6 @@ def _migrated(name: str, kind: type[EmbeddedPostgres]) -> Path:
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
                 conn.execute(f"create database {TEMPLATE} template {DATABASE}")
                 _make_sign_in_cheap(conn)
-            # The first connection writes a cache of the catalogue, which each copy then has.
-            psycopg.connect(server.url(TEMPLATE)).close()
             server.stop()
             partial.rename(made)
     return made
@@ -277,10 +275,13 @@ def postgres(server_cluster: Path) -> EmbeddedPostgres:
     """The server that all tests of the run share; it holds a migrated template."""
     folder = Path(os.environ[SHARED])
     with _locked(folder / "lock"):
-        if not (folder / "shared").exists():
+        new = not (folder / "shared").exists()
+        if new:
             copy_folder(server_cluster, folder / "shared")
         server = server_of(folder / "shared", FAST)
         server.start()
+        if new:  # The first connection writes a cache of the catalogue, which each copy then has.
+            psycopg.connect(server.url(TEMPLATE)).close()
     return server
 
 
