@@ -33,6 +33,8 @@ class Listener:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.lost = False
+        """Whether the database was ever lost: what broke this connection has broken those of pools, too."""
         self._subscriptions: set[_Subscription] = set()
         self._added = asyncio.Event()
 
@@ -44,6 +46,7 @@ class Listener:
                 async with await connect(self._url, autocommit=True) as conn:
                     await self._receive(conn, backoff)
             except psycopg.OperationalError as error:
+                self.lost = True
                 delay = backoff.next_delay()
                 logger.warning(
                     "Lost the listening connection: %s", error, extra={"action": "listen_lost", "retry_in": delay}
@@ -75,6 +78,7 @@ class Listener:
                     else:
                         await _apply(on_notify, *notification)
                 except psycopg.OperationalError as error:
+                    self.lost = True
                     delay = backoff.next_delay()
                     logger.warning(
                         "A listener lost the database: %s", error, extra={"action": "listen_lost", "retry_in": delay}

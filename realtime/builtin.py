@@ -97,8 +97,9 @@ class BuiltinSupabase:
         """Read the project's keys, or make them on the first start; then serve. Raises psycopg.OperationalError."""
         async with AsyncExitStack() as stack:
             stack.callback(self._passwords.close)
-            await stack.enter_async_context(self._pool)
-            async with self._pool.connection(timeout=START_SECONDS) as conn:
+            stack.push_async_callback(self._pool.close)
+            await self._pool.open(wait=True, timeout=START_SECONDS)
+            async with self._pool.connection() as conn:
                 project = await auth_project.ensure(
                     conn, new_key(PUBLISHABLE), new_key(SECRET), secrets.token_bytes(32)
                 )

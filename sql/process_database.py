@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +27,11 @@ API_RESERVED = 2
 FEWEST_FOR_API = LISTENING + API_RESERVED + 2
 FEWEST_FOR_WORKER = LISTENING + 2
 """The fewest connections with which a process works: its requests or jobs, and its queue, have one connection each."""
+OPENED_AT_FIRST = 2
+"""The connections that the pool opens without a task that has waited for one."""
+GROW_SECONDS = 0.1
+"""How long a task waits for an open connection before the pool opens one more, in seconds. Most statements take a
+fiftieth of that, and a new connection costs Postgres more than many of them: it reads the catalogue for itself."""
 
 
 class ProcessDatabase:
@@ -46,6 +51,7 @@ class ProcessDatabase:
             patience=PATIENCE_SECONDS,
             transaction_pooler=pooler_url is not None,
         )
+        self.turns = _Turns(size)
         self.waiting = 0
         """The number of tasks that wait for their turn outside the pool."""
         shared = size - (API_RESERVED if api else 0)
@@ -74,6 +80,33 @@ class ProcessDatabase:
         await self.pool.__aexit__(exc_type, exc_val, exc_tb)
 
 
+class _Turns:
+    """Has the pool open a connection only when a task has waited for one, at most `most`.
+
+    The pool itself would open one for each task that comes while all are in use, such as for each part of the process
+    at its start.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most - min(OPENED_AT_FIRST, most)
+        self._free = asyncio.Semaphore(most - self._left)
+
+    async def take(self) -> None:
+        """Wait for an open connection, or for the time to open another one."""
+        if self._left and self._free.locked():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GROW_SECONDS):
+                    await self._free.acquire()
+                    return
+            if self._left:
+                self._left -= 1
+                return
+        await self._free.acquire()
+
+    def give_back(self) -> None:
+        self._free.release()
+
+
 class _Lane:
     """The connections that the gates let through."""
 
@@ -100,6 +133,8 @@ class _Lane:
                     async with asyncio.timeout(patience):
                         for gate in self._gates:
                             await stack.enter_async_context(gate)
+                        await self._database.turns.take()
+                        stack.callback(self._database.turns.give_back)
                 except TimeoutError as error:
                     raise PoolTimeout(f"couldn't get a connection after {patience:.2f} sec") from error
             pool, left = self._database.pool, max(0.0, deadline - time.monotonic())

@@ -69,8 +69,8 @@ class CommandWatch:
             changes.hear(CommandState(state) if state else None)
 
     async def _wake_all(self) -> None:
-        # The failure that broke this connection broke the pool's too: replace them before a job uses one.
-        await self._pool.check()
+        if self._listener.lost:  # replace the pool's broken connections before a job uses one
+            await self._pool.check()
         for waiting in self._waiting.values():
             for changes in waiting:
                 changes.hear(None)

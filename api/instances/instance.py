@@ -132,8 +132,8 @@ class Instance:
 
     async def _catch_up(self) -> None:
         """Act as if every message had come again: the connection that listens was lost, and messages with it."""
-        # The error that closed this connection closed the pool's too. They are replaced before a request uses one.
-        await self._hub.pool.check()
+        if self._listener.lost:  # replace the pool's broken connections before a request uses one
+            await self._hub.pool.check()
         await self._services.agent_keys.load()
         await self._operator_keys_changed()
         await self._operator_changed(None)

@@ -54,7 +54,7 @@ class RealtimeApp:
     ) -> None:
         self._url = database_url
         self._pool = create_pool(database_url, min_size=1, max_size=2, check=True)
-        self._delivery_pool = create_pool(database_url, min_size=1, max_size=1)
+        self._delivery_pool = create_pool(database_url, min_size=0, max_size=1)
         self._filter_pool = create_pool(database_url, min_size=0, max_size=2, check=True)
         self._limits = limits or RealtimeLimits()
         self._on_rejected = on_rejected

@@ -90,7 +90,13 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
                             (await http.get("/v1/agents")).raise_for_status()
                             (await http.get("/v1/audit")).raise_for_status()
 
-                    loads = [asyncio.create_task(load()) for _ in range(20)]
+                    async with await connect(project.superuser) as conn:
+                        # Each request that reads the audit log keeps its connection until all are open.
+                        await conn.execute("lock table onsembl.audit in access exclusive mode")
+                        loads = [asyncio.create_task(load()) for _ in range(20)]
+                        async with asyncio.timeout(60):
+                            while most <= 8:
+                                await asyncio.sleep(0.02)
                     check = await asyncio.to_thread(project.onsembl, "supabase", "check", "--json")
                     assert [finding for finding in json.loads(check.stdout) if not finding["ok"]] == []
                     answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": "true"})
@@ -103,7 +109,7 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
                 worker.terminate()
                 assert await worker.wait() == 0
                 await asyncio.to_thread(center.stop)
-        assert 8 < most <= CONNECTIONS
+        assert most <= CONNECTIONS
 
 
 @pytest.mark.seconds(15)

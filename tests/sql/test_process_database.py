@@ -11,7 +11,7 @@ from psycopg_pool import PoolTimeout
 from support.transaction_pooler import transaction_pooler
 
 from onsembl.sql.database import Connection, Pool, create_pool
-from onsembl.sql.process_database import FEWEST_FOR_API, ProcessDatabase
+from onsembl.sql.process_database import FEWEST_FOR_API, OPENED_AT_FIRST, ProcessDatabase
 
 
 async def settings(conn: Connection) -> tuple[str, str, str]:
@@ -34,6 +34,22 @@ async def test_requests_leave_every_other_kind_of_work_a_connection(database_url
             await held.enter_async_context(lane.connection())
         stats = database.pool.get_stats()
         assert stats["pool_size"] == FEWEST_FOR_API - 1 and database.waiting == 0
+
+
+async def test_short_statements_at_once_share_the_connections_that_are_open(database_url, monkeypatch):
+    """Tasks that come at the same time open no further connection, unless one of them has waited for the others."""
+    monkeypatch.setattr("onsembl.sql.process_database.GROW_SECONDS", 600.0)
+    async with ProcessDatabase(database_url, 12, api=True) as database:
+        await database.pool.wait()
+
+        async def use(lane: Pool) -> None:
+            async with lane.connection() as conn:
+                await conn.execute("select 1")
+
+        lanes = [database.work, database.statements, database.queue, database.heartbeat, database.archive(9.0)]
+        await asyncio.gather(*(use(lane) for lane in lanes * 4))
+        stats = database.pool.get_stats()
+        assert stats["connections_num"] == OPENED_AT_FIRST and database.waiting == 0
 
 
 async def test_lanes_lose_no_turn_when_tasks_are_cancelled(database_url):
