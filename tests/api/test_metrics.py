@@ -10,9 +10,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 from support.agents import FINAL, Operator, agent_running, read_until, until
+from support.api_calls import call_api
 from support.cases import cases
 from support.frames import HELLO_TEXT, attach, next_message
 from support.server import running
+
+from onsembl.sql.database import connect
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -57,6 +60,22 @@ async def test_a_commands_way_is_counted(api, tmp_path):
         assert seen["onsembl_relay_latency_seconds_count"] >= 1
         assert seen['onsembl_pool_connections{pool="database"}'] > 0
         assert seen["onsembl_workers"] == 1 and seen["onsembl_jobs_startable"] == seen["onsembl_workers_wanted"] == 0
+
+
+async def test_an_autoscaler_sees_what_the_document_shows(settings):
+    """With as many jobs as in the example, `/metrics` and the list of workers are those of the example."""
+    document = (DOCS / "deployment.md").read_text().partition("## Workers by an autoscaler")[2]
+    text = document.partition("```text\n")[2].partition("```")[0]
+    listed = json.loads(document.partition("```json\n")[2].partition("```")[0])
+    async with running(replace(settings, worker=None)) as api:
+        operator = Operator(api, await api.operator())
+        async with await connect(api.database_url, autocommit=True) as conn:
+            await conn.execute(
+                "insert into procrastinate_jobs (queue_name, task_name) select 'q', 't' from generate_series(1, %s)",
+                [listed["load"]],
+            )
+        assert samples(text).items() <= (await scrape(api)).items()
+        assert await call_api(operator, "GET", "/v1/jobs/workers") == listed
 
 
 async def test_what_waits_is_shown_by_priority(api):
