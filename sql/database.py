@@ -109,15 +109,27 @@ class _PooledConnection(PromptConnection[Row]):
 
 
 class _SafePool(AsyncConnectionPool[Connection]):
-    """A pool that loses no connection when a task is cancelled while it returns one.
+    """A pool that loses no connection when a task is cancelled while it returns one, and lends each in the same mode.
 
     psycopg's own pool loses the connection when the task is cancelled while it waits for the pool's lock; the next task
-    in the queue then gets no connection until it times out.
+    in the queue then gets no connection until it times out. It also lends a connection as the last task has left it: in
+    autocommit, the statements of a block would be no transaction.
     """
+
+    def __init__(self, url: str, *, autocommit: bool, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._autocommit = autocommit
 
     async def putconn(self, conn: Connection) -> None:
         """Return a connection to the pool, as psycopg does."""
-        await asyncio.shield(super().putconn(conn))
+        await asyncio.shield(self._take_back(conn))
+
+    async def _take_back(self, conn: Connection) -> None:
+        if conn.autocommit != self._autocommit:
+            # psycopg does not change the mode within a transaction. The pool replaces a closed connection.
+            idle = conn.info.transaction_status is TransactionStatus.IDLE
+            await (conn.set_autocommit(self._autocommit) if idle else conn.close())
+        await super().putconn(conn)
 
 
 async def connect(url: str, *, role: str | None = None, autocommit: bool = False) -> Connection:
@@ -166,6 +178,7 @@ def create_pool(
         kwargs["prepare_threshold"] = None
     return _SafePool(
         url,
+        autocommit=autocommit,
         connection_class=_PooledConnection[DictRow] if transaction_pooler else PromptConnection[DictRow],
         kwargs=kwargs,
         configure=configure,
@@ -185,22 +198,8 @@ async def statement(pool: Pool, patience: float | None = None) -> AsyncGenerator
     """A connection of the pool for a single statement, which is a transaction without the round trips to begin and to
     end it."""
     async with pool.connection(patience) as conn:
-        try:
-            await conn.set_autocommit(True)  # a task may be cancelled here when the connection has the mode already
-            yield conn
-        finally:
-            if conn.autocommit:
-                await _end_autocommit(conn)
-
-
-async def _end_autocommit(conn: Connection) -> None:
-    """Let no later block have the connection in this mode: its statements would be no transaction. psycopg does not
-    change the mode of one that a cancelled task has left within a transaction: that one is closed, and the pool
-    replaces it."""
-    if conn.info.transaction_status is TransactionStatus.IDLE:
-        await conn.set_autocommit(False)
-    else:
-        await conn.close()
+        await conn.set_autocommit(True)  # until the connection is back in its pool
+        yield conn
 
 
 async def allow_pauses(conn: Connection) -> None:
