@@ -175,8 +175,8 @@ async def fleet(
         for machine in MACHINES:
             (folder / machine).mkdir()
             fly = {"FLY_MACHINE_ID": machine, "FLY_APP_NAME": "onsembl"} if edge == "fly" else {}
-            environment = {"ONSEMBL_PUBLIC_URL": PUBLIC, **fly, **environment}
-            parts[machine] = part = ApiPart(folder / machine, database_url, worker=True, **environment)
+            settings = {"ONSEMBL_PUBLIC_URL": PUBLIC, **fly, **environment}
+            parts[machine] = part = ApiPart(folder / machine, database_url, worker=True, **settings)
             await part.start()
             stack.push_async_callback(part.stop)
         https = [
@@ -246,6 +246,8 @@ async def test_a_drain_under_load_loses_nothing(tmp_path, database_url, agents, 
             f"a viewer's longest pause: median {pauses[len(pauses) // 2]:.2f} s, most {pauses[-1]:.2f} s"
         )
         assert pauses[-1] <= longest_pause
+        if made.proxy is not None:
+            assert {target for _, target in made.proxy.repeated} <= {MACHINES[1]}
         assert await made.times_offline() == offline
         await replaced(made, MACHINES[1])
         await made.settle()
