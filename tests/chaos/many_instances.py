@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from chaos.parts import AgentPart, ApiPart, Part, PostgresPart
+from chaos.parts import PUBLIC_URL, AgentPart, ApiPart, Part, PostgresPart
 from chaos.test_soak import NOT_TAKEN_UP, SETTLE_SECONDS, Form, Soak
 from support.agents import FINAL, CuttableLink, Operator, until
 from support.fly_proxy import FlyProxy, HealthCheck
@@ -26,8 +26,6 @@ from onsembl.protocol.attention_notes import NOTES
 
 CLAUDE = Path(__file__).with_name("asking_claude.py")
 APP = "onsembl"
-PUBLIC_URL = "https://onsembl.example"
-"""The issuer of the operators' tokens, which is the same for every instance."""
 MACHINES = ("148ed0a", "148ed0b", "148ed0c")
 STEPS = ["tool", "notice", "tool", "notice", "result"]
 """The steps of a turn that asks twice: each permission has a notice."""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -25,6 +25,9 @@ from onsembl.cli.errors import CliError
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
 from onsembl.protocol.messages import TERMINAL_SUBPROTOCOL
 from onsembl.protocol.states import AgentKind
+
+PUBLIC_URL = "https://onsembl.example"
+"""The issuer of the operators' tokens, which is the same for every instance."""
 
 
 class Part:
@@ -122,6 +125,18 @@ class ApiPart(Part):
                 return False
 
         await until(is_ready, "the API")
+
+
+async def reachable_part(stack: AsyncExitStack, database_url: str, folder: Path) -> tuple[ApiPart, Api]:
+    """An instance that is a process, and that others reach."""
+    port = free_port()
+    address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
+    part = ApiPart(folder, database_url, port=port, **address)
+    await part.start()
+    stack.push_async_callback(part.stop)
+    http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
+    await part.ready(http)
+    return part, Api(part.url, database_url, http)
 
 
 class AgentPart(Part):

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack
 
-import httpx
 import pytest
-from chaos.parts import ApiPart
+from chaos.parts import PUBLIC_URL, reachable_part
 from support.frames import HELLO, HELLO_TEXT, attach, close_code, next_message, read_bytes
-from support.ports import free_port
-from support.server import Api, running
+from support.server import running
 
 from onsembl.api.settings import Settings
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 
-PUBLIC_URL = "https://onsembl.example"
 INSTANCES = 10
 
 
@@ -28,16 +25,10 @@ async def test_ten_instances_follow_an_agent_whose_owner_is_killed(database_url,
     async with AsyncExitStack() as stack:
         instances = [await stack.enter_async_context(running(settings, reachable=True)) for _ in range(INSTANCES)]
         new_owner, *others = instances
-        port = free_port()
-        address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
-        part = ApiPart(tmp_path, database_url, port=port, **address)
-        await part.start()
-        stack.push_async_callback(part.stop)
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
-        await part.ready(http)
+        part, owner = await reachable_part(stack, database_url, tmp_path)
         token, agent = (await new_owner.operator()).access_token, await new_owner.enrol("watched")
 
-        old = await stack.enter_async_context(Api(part.url, database_url, http).agent_socket(agent))
+        old = await stack.enter_async_context(owner.agent_socket(agent))
         await old.send(HELLO_TEXT)
         stream = (await next_message(old, "welcome"))["stream_id"]
         await old.send(encode_output(0, b"first "))

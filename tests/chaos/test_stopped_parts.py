@@ -6,16 +6,14 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import httpx
 import pytest
-from chaos.parts import ApiPart, ChaosViewer, Part
+from chaos.parts import PUBLIC_URL, ApiPart, ChaosViewer, Part, reachable_part
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
 from support.frames import HELLO, HELLO_TEXT, attach, close_code, greet, next_message
 from support.missing_guards import without
-from support.ports import free_port
 from support.server import Api, running
 
 from onsembl.api.settings import Settings
@@ -105,9 +103,6 @@ async def test_without_the_comparison_its_agents_stay_offline(database_url, tmp_
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3):
                 await stopped.operator.until_state(command, *FINAL)
-
-
-PUBLIC_URL = "https://onsembl.example"
 
 
 async def test_an_owner_that_was_stopped_feeds_no_viewer(database_url, tmp_path):
@@ -201,18 +196,6 @@ async def test_a_relaying_instance_that_was_stopped_goes_on(database_url, tmp_pa
             await asyncio.gather(*(viewer.task for viewer in viewers))
         assert [viewer.faults for viewer in viewers] == [[]] * 4
         assert all(viewer.present[1:] == (0, written) for viewer in viewers)
-
-
-async def reachable_part(stack: AsyncExitStack, database_url: str, folder: Path) -> tuple[ApiPart, Api]:
-    """An instance that is a process, and that others reach."""
-    port = free_port()
-    address = {"ONSEMBL_INSTANCE_ADDRESS": f"127.0.0.1:{port}", "ONSEMBL_PUBLIC_URL": PUBLIC_URL}
-    part = ApiPart(folder, database_url, port=port, **address)
-    await part.start()
-    stack.push_async_callback(part.stop)
-    http = await stack.enter_async_context(httpx.AsyncClient(base_url=part.url, timeout=60))
-    await part.ready(http)
-    return part, Api(part.url, database_url, http)
 
 
 async def read_until(socket, mark: bytes) -> bytes:
