@@ -18,6 +18,14 @@ export default ts.config(
       "no-console": "error",
       "no-control-regex": "off",
       eqeqeq: "error",
+      "no-restricted-syntax": [
+        "error",
+        {
+          selector: "CallExpression[callee.name='$state'][arguments.length=0]",
+          // Events and timers come after it, too; Svelte's types say `undefined`, which the compiler then believes.
+          message: "Give it null at first: Svelte sets what `bind:this` has bound to null when it leaves the page.",
+        },
+      ],
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
       // Most maps and sets live for one call: reactive ones are SvelteMap and SvelteSet by choice.
       "svelte/prefer-svelte-reactivity": "off",
