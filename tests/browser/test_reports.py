@@ -84,7 +84,8 @@ async def test_a_report_is_read_pinned_and_exported(center: Api, visit, tmp_path
 
 async def test_evidence_opens_in_its_file(center: Api, visit, tmp_path) -> None:
     """At its line, in the agent's working folder, whose other files are beside it. Hostile names and texts stay text.
-    On a phone the text has the same colours, without the editor."""
+    On a phone the text has the same colours, without the editor. What the agent does meanwhile reads no file again: an
+    agent that is offline would be asked in vain."""
     names = [f"{number:02}.txt" for number in range(3)] + ["<img src=x onerror=alert(1)>\u202e.py"]
     (tmp_path / "src").mkdir()
     for name in names:
@@ -125,4 +126,5 @@ async def test_evidence_opens_in_its_file(center: Api, visit, tmp_path) -> None:
         found += await faults(page, "file on a phone")
         await picture(page, "file-phone")
         assert "owned" not in await page.title()
-        assert found == [], "\n".join(found)
+    await expect(page.locator(".counts")).to_contain_text("0 of 1 online")
+    assert found == [], "\n".join(found)
