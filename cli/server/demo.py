@@ -19,6 +19,7 @@ from onsembl.agent.enrolment.enrol import enrol
 from onsembl.agent.errors import AgentError
 from onsembl.cli import logs
 from onsembl.cli.server import demo_assistant
+from onsembl.cli.server.ended import wait_until_ended
 from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentKind
@@ -160,9 +161,8 @@ class Demo:
             process = psutil.Process(int(self._pid_file(agent.name).read_text()))
             if str(self._state) in process.cmdline():
                 process.terminate()
-                process.wait(STOP_SECONDS)
-        except psutil.TimeoutExpired as error:
-            raise AgentError(f"The agent {agent.name} of an earlier start does not stop.") from error
+                if wait_until_ended([process], STOP_SECONDS):
+                    raise AgentError(f"The agent {agent.name} of an earlier start does not stop.")
         except (FileNotFoundError, ValueError, psutil.Error):
             pass
 

@@ -30,6 +30,7 @@ import psycopg
 
 from onsembl.agent.link.durable import replace_file
 from onsembl.cli.errors import CliError
+from onsembl.cli.server.ended import has_ended, wait_until_ended
 from onsembl.cli.server.postgres_log import PostgresLog
 from onsembl.cli.server.postgres_user import postgres_user, reachable, require_private, require_reachable
 from onsembl.sql.cluster import answers, ensure_database
@@ -102,14 +103,13 @@ class EmbeddedPostgres:
         """Stop the server. SIGINT disconnects the clients and shuts down cleanly; SIGQUIT stops at once."""
         if self._process is None:
             return
-        try:
-            self._process.send_signal(how)
-            self._process.wait(STOP_SECONDS)
-        except psutil.NoSuchProcess:
-            pass
-        except psutil.TimeoutExpired:
-            self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(STOP_SECONDS)
+        for number in (how, signal.SIGQUIT):
+            with suppress(psutil.NoSuchProcess):
+                self._process.send_signal(number)
+            if not wait_until_ended([self._process], STOP_SECONDS):
+                break
+        else:
+            raise psutil.TimeoutExpired(STOP_SECONDS, self._process.pid)
         self._process = None
         if self._socket_folder() != self._data:
             shutil.rmtree(self._socket_folder(), ignore_errors=True)
@@ -123,11 +123,7 @@ class EmbeddedPostgres:
     @property
     def running(self) -> bool:
         """Whether the server that `start` has started or taken over still runs."""
-        try:
-            # As process 1 of a container we are the parent of an ended server, which stays a zombie until waited for.
-            return self._process is not None and self._process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return self._process is not None and not has_ended(self._process)
 
     @property
     def free_bytes(self) -> int:
@@ -226,7 +222,7 @@ class EmbeddedPostgres:
         pid = self._lock_file_pid()
         try:
             process = psutil.Process(pid) if pid is not None else None
-            if process is None or process.status() == psutil.STATUS_ZOMBIE or str(self._data) not in process.cmdline():
+            if process is None or has_ended(process) or str(self._data) not in process.cmdline():
                 return None
         except psutil.Error:
             return None
@@ -251,11 +247,11 @@ class EmbeddedPostgres:
         Most end by themselves, but a process that waits for the transaction of a dead one never does.
         """
         orphans = [process for process in psutil.process_iter() if self._is_ours(process)]
-        _, alive = psutil.wait_procs(orphans, ORPHAN_SECONDS)
+        alive = wait_until_ended(orphans, ORPHAN_SECONDS)
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, STOP_SECONDS)
+        wait_until_ended(alive, STOP_SECONDS)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -11,6 +11,8 @@ from cli.test_up import SIGN_IN, sign_in
 from prometheus_client.parser import text_string_to_metric_families
 from support.control_center import ControlCenter
 
+from onsembl.cli.server.ended import wait_until_ended
+
 
 def children(center: ControlCenter) -> dict[int, psutil.Process]:
     """The processes that serve."""
@@ -50,5 +52,5 @@ def test_instances_share_a_port_and_end_with_their_parent(folder: Path):
         assert psutil.pid_exists(successor)
         serving = list(children(center).values())
         center.stop(signal.SIGKILL)
-        gone, alive = psutil.wait_procs(serving, 60)
-        assert len(gone) == 3 and alive == []
+        assert len(serving) == 3
+        assert wait_until_ended(serving, 60) == []
