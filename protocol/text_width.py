@@ -12,8 +12,9 @@ from collections.abc import Iterator
 MAX_GRAPHEME = 32
 """Characters of a grapheme; further ones are left out, so that a flood of marks stays in one cell."""
 
-_SIMPLE = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0373\u0386-\u03ff\u0400-\u0482\u2500-\u259f]*")
-"""Characters that take one column each and join no other: Latin, Greek, Cyrillic, and boxes."""
+_SIMPLE = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff\u0370-\u0373\u0386-\u03ff\u0400-\u0482\u2500-\u259f\ufffd]*")
+"""Characters that take one column each and join no other: Latin, Greek, Cyrillic, boxes, and the one that stands for
+bytes that are no text."""
 
 
 def is_simple(text: str) -> bool:
