@@ -42,18 +42,20 @@ async def under_faults(
         yield center
 
 
-SHORT = Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25)
-"""The form of the default run, which takes one of the two kinds of edges by its seed."""
+SHORT = Form(0.0, 0.5, 1.5, agents=2, most_at_once=4, most_pause=0.6)
+"""The form of the default run, each fault once. It takes one of the two kinds of edges by its seed."""
+MIDDLE = Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25)
 FAULTS = Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause=4.0)
 
 
-@pytest.mark.seconds(30)
+@pytest.mark.seconds(15)
 @pytest.mark.parametrize(
     ("form", "asking", "edge"),
     [
-        pytest.param(SHORT, 2, None, id="short"),
+        pytest.param(SHORT, 1, None, id="short"),
+        pytest.param(MIDDLE, 2, None, id="middle", marks=pytest.mark.soak),
         *(
-            pytest.param(SHORT, 2, edge, id=edge, marks=[pytest.mark.package, pytest.mark.timeout(1200)])
+            pytest.param(MIDDLE, 2, edge, id=edge, marks=[pytest.mark.package, pytest.mark.timeout(1200)])
             for edge in REVERSE_PROXIES
         ),
         *(

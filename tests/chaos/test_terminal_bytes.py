@@ -13,13 +13,17 @@ import pytest
 from chaos.chaos import ACKNOWLEDGED_BEFORE_IT_IS_ARCHIVED, Chaos
 from support.missing_guards import without
 
-SHORT, LONG = 12, int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "200"))
+SHORT, MIDDLE, LONG = 10, 12, int(os.environ.get("ONSEMBL_CHAOS_FAULTS", "200"))
 
 
-@pytest.mark.seconds(60)
+@pytest.mark.seconds(15)
 @pytest.mark.parametrize(
     ("faults", "agents"),
-    [(SHORT, 2), pytest.param(LONG, 3, marks=[pytest.mark.soak, pytest.mark.timeout(600 + LONG * 5)])],
+    [
+        pytest.param(SHORT, 1, id="short"),
+        pytest.param(MIDDLE, 2, id="middle", marks=pytest.mark.soak),
+        pytest.param(LONG, 3, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(600 + LONG * 5)]),
+    ],
 )
 async def test_no_byte_is_lost_or_repeated_under_faults(own_postgres, tmp_path, seed, faults, agents):
     """Viewers and the archive get every byte once, although links are cut, viewers pause and parts are killed."""
