@@ -88,6 +88,8 @@ logger = logging.getLogger(__name__)
 
 ARCHIVE_PATIENCE = 2.0
 """How long the archiver waits for a connection, in seconds, before the database counts as unavailable."""
+DEREGISTRATION_SECONDS = 2.0
+"""How long the database may take to remove an instance that stops."""
 ARCHIVE_DRAIN_SECONDS = 5.0
 """How long an instance that stops may take to archive the waiting bytes, in seconds."""
 
@@ -261,10 +263,11 @@ async def _start(
 
     async def deregister() -> None:
         try:
-            async with pool.connection() as conn:
+            async with asyncio.timeout(DEREGISTRATION_SECONDS), pool.connection() as conn:
                 await instances.remove(conn, instance_id)
-        except DATABASE_ERRORS as error:  # workers remove the instance when it is silent
-            logger.warning("The instance could not be removed: %s", error, extra={"action": "deregistration_failed"})
+        except (*DATABASE_ERRORS, TimeoutError) as error:  # workers remove the instance when it is silent
+            reason = error or "no answer in time"
+            logger.warning("The instance could not be removed: %s", reason, extra={"action": "deregistration_failed"})
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes, _start_archiver(settings, database, stack, on_failure))
