@@ -6,14 +6,19 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.async_api import expect
 from support.agents import CuttableLink, Operator, agent_running
+from support.control_center import ControlCenter, clean_environment
 from support.hosts import SimulatedHost
-from support.server import PASSWORD, Api, running
+from support.server import PASSWORD, PATIENCE, Api, running
 
 from onsembl.api.settings import Settings
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
@@ -416,3 +421,48 @@ async def test_the_page_is_up_to_date_after_a_restart_of_its_database(
         await expect(visitor.command("until test -e go; do sleep 0.05; done", "succeeded")).to_be_visible()
         await visitor.live()
         print(f"up to date {time.monotonic() - began:.1f} s after the database was back")
+
+
+@asynccontextmanager
+async def up(folder: Path, database_url: str, port: int = 0) -> AsyncGenerator[Api]:
+    """An `onsembl up` in a process of its own, and an agent that starts and stops with it."""
+    environment = clean_environment(DATABASE_URL=database_url)
+    with ControlCenter(folder / "data", port=port, environment=environment) as center:
+        await asyncio.to_thread(center.ready)
+        async with httpx.AsyncClient(base_url=center.address, timeout=PATIENCE, verify=False) as http:
+            api = Api(center.address, database_url, http)
+            async with agent_running(api, folder):
+                yield api
+        await asyncio.to_thread(center.stop)
+
+
+@pytest.mark.seconds(6)
+async def test_the_page_outlives_its_server(database_url: str, dashboard: Path, visit, tmp_path: Path) -> None:
+    """While the server is down, the page shows this and keeps its rows; afterwards it shows the present state."""
+    async with up(tmp_path, database_url) as center:
+        visitor = await visit(center.url)
+        visitor.console.expect("ERR_CONNECTION_REFUSED|WebSocket|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|503")
+        await visitor.sign_in((await center.operator()).email)
+        await visitor.page.locator('[data-agent="one"]').click()
+        await visitor.send("echo before-$((1+1))")
+        await expect(visitor.command("echo before-$((1+1))", "succeeded")).to_be_visible()
+        await visitor.send("sleep 1000")
+        await expect(visitor.command("sleep 1000", "running")).to_be_visible()
+
+    await expect(visitor.page.locator('[data-mark="reconnecting"]')).to_be_visible()
+    await expect(visitor.page.locator('.host:not([data-link="attached"])')).to_be_visible()
+    await expect(visitor.command("echo before-$((1+1))", "succeeded")).to_be_visible()
+
+    async with up(tmp_path, database_url, urlsplit(center.url).port or 0) as center:
+        await visitor.live()
+        await visitor.attached()
+        await expect(visitor.page.locator('[data-agent="one"][data-status="online"]')).to_be_visible()
+        await visitor.send("echo after-$((1+1))")
+        await visitor.sees("after-2")
+        await expect(visitor.command("echo after-$((1+1))", "succeeded")).to_be_visible()
+        shown = await visitor.page.eval_on_selector_all(
+            "li[data-command]",
+            "(rows) => Object.fromEntries(rows.map((row) => [row.dataset.command, row.dataset.state]))",
+        )
+        answer = await center.http.get("/v1/commands", headers=(await center.sign_in("admin@example.org")).headers)
+        assert shown == {row["id"]: row["state"] for row in answer.json()["commands"]}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from playwright.async_api import expect
+from support.agents import agent_at
 from support.control_center import ControlCenter
 from support.mailbox import mailbox
 from support.supabase_project import SupabaseProject, supabase_project
@@ -174,28 +175,26 @@ async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, da
             project.onsembl, "operator", "add", "a@example.org", "--role", "admin", ONSEMBL_OPERATOR_PASSWORD="good one"
         )
         assert added.returncode == 0, added.stderr
-        center = ControlCenter(tmp_path / "data", "--demo", environment=project.environment)
-        with center:
+        with ControlCenter(tmp_path / "data", environment=project.environment) as center:
             await asyncio.to_thread(center.ready)
             visitor = await visit(center.address)
             await visitor.sign_in("a@example.org", "good one")
-            await visitor.page.locator(
-                '[data-agent="demo"][data-status="online"]'
-            ).click()  # else one that waits is shown
-            await visitor.send("echo hello-$((40+2))")
-            await visitor.sees("hello-42")
-            await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
-            seconds = f"2000.{os.getpid()}"
-            await visitor.send(f"sleep {seconds}")
-            running = visitor.command(f"sleep {seconds}", "running")
-            await expect(running).to_be_visible()
-            await visitor.cancel(running)
-            await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
-            assert sleeping(seconds) == []
-            await the_project_turns_read_only(project, visitor)
-            for path in ("/auth/v1/health", "/realtime/v1/websocket"):
-                answer = await visitor.page.request.get(center.address + path)
-                assert answer.status == 404, "the built-in Supabase is mounted"
+            async with agent_at(center.address, project.owner, tmp_path):
+                await visitor.page.locator('[data-agent="one"][data-status="online"]').click()
+                await visitor.send("echo hello-$((40+2))")
+                await visitor.sees("hello-42")
+                await expect(visitor.command("echo hello-$((40+2))", "succeeded")).to_be_visible()
+                seconds = f"2000.{os.getpid()}"
+                await visitor.send(f"sleep {seconds}")
+                running = visitor.command(f"sleep {seconds}", "running")
+                await expect(running).to_be_visible()
+                await visitor.cancel(running)
+                await expect(visitor.command(f"sleep {seconds}", "cancelled")).to_be_visible()
+                assert sleeping(seconds) == []
+                await the_project_turns_read_only(project, visitor)
+                for path in ("/auth/v1/health", "/realtime/v1/websocket"):
+                    answer = await visitor.page.request.get(center.address + path)
+                    assert answer.status == 404, "the built-in Supabase is mounted"
             # The context manager of the process blocks; the browser's sockets must be able to close meanwhile.
             await visitor.page.close()
             await asyncio.to_thread(center.stop)

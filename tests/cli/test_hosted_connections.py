@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
+from support.agents import agent_at
 from support.control_center import ControlCenter
 from support.forked import fork_onsembl
 from support.pgbouncer import pgbouncer
@@ -60,8 +61,9 @@ async def demo_agent(http: httpx.AsyncClient) -> str:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.seconds(15)
-async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_path):
+@pytest.mark.seconds(6)
+@pytest.mark.parametrize("rounds", [pytest.param(3, id="short"), pytest.param(12, marks=pytest.mark.load, id="long")])
+async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_path, rounds: int):
     """Under load, `up`, a worker and a check open at most 15 connections, and each does its work."""
     with supabase_project(postgres) as project:
         most = 0
@@ -76,17 +78,19 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
                     most = max(most, (await cursor.fetchall())[0]["count"])
                     await asyncio.sleep(0.02)
 
-        with ControlCenter(tmp_path / "data", "--demo", environment=project.environment) as center:
+        with ControlCenter(tmp_path / "data", environment=project.environment) as center:
             await asyncio.to_thread(center.ready)
             worker = await fork_onsembl("worker", env=project.environment)
             watching = asyncio.create_task(watch())
             try:
                 await add_admin(project)
-                async with signed_in(project, center) as http:
-                    agent = await demo_agent(http)
+                async with (
+                    signed_in(project, center) as http,
+                    agent_at(center.address, project.superuser, tmp_path) as agent,
+                ):
 
                     async def load() -> None:
-                        for _ in range(12):
+                        for _ in range(rounds):
                             (await http.get("/v1/agents")).raise_for_status()
                             (await http.get("/v1/audit")).raise_for_status()
 
@@ -99,7 +103,7 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
                                 await asyncio.sleep(0.02)
                     check = await asyncio.to_thread(project.onsembl, "supabase", "check", "--json")
                     assert [finding for finding in json.loads(check.stdout) if not finding["ok"]] == []
-                    answer = await http.post(f"/v1/agents/{agent}/commands", json={"text": "true"})
+                    answer = await http.post(f"/v1/agents/{agent.id}/commands", json={"text": "true"})
                     await succeeded(http, answer.raise_for_status().json()["id"])
                     await asyncio.gather(*loads)
             finally:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 from support.forked import ONSEMBL, ForkedProcess, fork_onsembl
-from support.server import Api
+from support.server import PATIENCE, Api
 
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.enrol import enrol
@@ -65,6 +66,16 @@ async def agent_running(
         yield agent
     finally:
         await agent.stop()
+
+
+@asynccontextmanager
+async def agent_at(address: str, database_url: str, tmp_path: Path) -> AsyncGenerator[RunningAgent]:
+    """Run an agent of a control center that is another process."""
+    async with (
+        httpx.AsyncClient(base_url=address, timeout=PATIENCE, verify=False) as http,
+        agent_running(Api(address, database_url, http), tmp_path) as agent,
+    ):
+        yield agent
 
 
 async def until(probe: Callable[[], Awaitable[object]], what: str, seconds: float = 60) -> object:
