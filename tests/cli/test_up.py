@@ -46,20 +46,34 @@ def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and not has_ended(psutil.Process(pid))
 
 
+def stops_cleanly(center: ControlCenter, folder: Path, how: signal.Signals) -> None:
+    """Postgres has shut down cleanly, and no error was printed."""
+    server = postmaster(folder)
+    assert center.stop(how) == 0, center.output
+    assert "Traceback" not in center.output
+    assert "ERROR" not in center.output
+    assert not runs(server)
+    assert not (folder / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.seconds(4)
 def test_only_the_first_start_prints_a_password(empty_folder: Path):
-    """The e-mail address and password are printed once and work after a restart, which is quick."""
+    """The e-mail address and password are printed once and work after a restart, which is quick. Ctrl-C and SIGTERM
+    end everything cleanly."""
     with ControlCenter(empty_folder, command=COMMAND) as first:
         first.ready()
         email, password = SIGN_IN.search(first.output).groups()
         assert sign_in(first, email, password).status_code == 200
         assert first.get("/readyz").status_code == 200
         assert "<title>" in first.get("/").text
+        stops_cleanly(first, empty_folder, signal.SIGINT)
     began = time.monotonic()
     with ControlCenter(empty_folder, command=COMMAND) as second:
         second.ready()
         print(f"ready again after {time.monotonic() - began:.2f} s")
         assert not SIGN_IN.search(second.output)
         assert sign_in(second, email, password).status_code == 200
+        stops_cleanly(second, empty_folder, signal.SIGTERM)
 
 
 def test_up_takes_dead_after(folder: Path):
@@ -73,18 +87,6 @@ def test_up_takes_dead_after(folder: Path):
         token = sign_in(center, *SIGN_IN.search(center.output).groups()).json()["access_token"]
         answer = httpx.get(f"{center.address}/v1/jobs/workers", headers={"authorization": f"Bearer {token}"})
         assert [worker["alive"] for worker in answer.json()["workers"]] == [True, True]
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_ends_everything_cleanly(folder: Path, how: signal.Signals):
-    """After Ctrl-C or SIGTERM, Postgres has shut down cleanly and no error was printed."""
-    center = ControlCenter(folder, command=COMMAND).ready()
-    server = postmaster(folder)
-    assert center.stop(how) == 0, center.output
-    assert "Traceback" not in center.output
-    assert "ERROR" not in center.output
-    assert not runs(server)
-    assert not (folder / "postgres" / "postmaster.pid").exists()
 
 
 def test_a_second_start_on_the_same_folder_is_rejected(folder: Path):
