@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
+import pytest
 from support.archive import archived_bytes, until_archived
 from support.frames import HELLO, attach, close_code, next_message, read_bytes
 from support.recordings import NOON, add_output
@@ -23,6 +24,8 @@ from onsembl.protocol.messages import encode_output
 from onsembl.sql import archive
 from onsembl.sql.archive_rows import pack
 from onsembl.sql.database import connect
+
+pytestmark = pytest.mark.no_worker
 
 
 async def greet(socket, **stream) -> dict:

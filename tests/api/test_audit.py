@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.agents import until
 from support.cases import cases
 from support.frames import HELLO_TEXT, close_code
+from support.server import running
 from websockets.exceptions import InvalidStatus
 
 from onsembl.fleet import audit_export
@@ -20,6 +22,9 @@ from onsembl.protocol.states import Role
 from onsembl.sql import audit, audit_log
 from onsembl.sql.audit import Actor, Event
 from onsembl.sql.database import connect
+from onsembl.tasks.worker import WorkerSettings
+
+pytestmark = pytest.mark.no_worker
 
 
 async def logged(api, *events: Event) -> None:
@@ -114,15 +119,17 @@ async def test_an_export_has_every_row_and_is_itself_logged(api, admin, format):
     assert taken["detail"] == {"format": format, "action": "audit.dropped"}
 
 
-async def test_the_chain_is_lengthened_while_it_runs(api, admin):
+async def test_the_chain_is_lengthened_while_it_runs(settings):
     """A worker seals new entries within seconds, and the API returns the end of the chain."""
-    await logged(api, Event(actor=audit.SYSTEM, action="audit.dropped"))
+    async with running(replace(settings, worker=WorkerSettings())) as api:
+        admin = (await api.operator()).headers
+        await logged(api, Event(actor=audit.SYSTEM, action="audit.dropped"))
 
-    async def sealed() -> bool:
-        chain = (await api.http.get("/v1/audit/chain", headers=admin)).json()
-        return chain["seq"] >= 2 and chain["unsealed"] == 0 and len(chain["hash"]) == 64
+        async def sealed() -> bool:
+            chain = (await api.http.get("/v1/audit/chain", headers=admin)).json()
+            return chain["seq"] >= 2 and chain["unsealed"] == 0 and len(chain["hash"]) == 64
 
-    await until(sealed, "the rows to be sealed")
+        await until(sealed, "the rows to be sealed")
 
 
 async def test_who_is_turned_away_is_counted(api, admin):

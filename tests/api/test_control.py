@@ -20,6 +20,8 @@ from onsembl.protocol.messages import encode_output
 from onsembl.protocol.states import Role
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 
 class Page:
     """A terminal's socket with a page's id."""

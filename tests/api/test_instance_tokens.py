@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+import pytest
 from support.frames import HELLO_TEXT, close_code, next_message
 from support.server import PATIENCE, Api
 from websockets.asyncio.client import connect
@@ -17,6 +18,8 @@ from onsembl.api.auth.agent_keys import ISSUER
 from onsembl.api.auth.instance_tokens import AUDIENCE, TOKEN_SECONDS
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.relay_messages import RELAY_PATH, RELAY_SUBPROTOCOL
+
+pytestmark = pytest.mark.no_worker
 
 
 def relay(api: Api, token: str | None, *, subprotocol: str = RELAY_SUBPROTOCOL, **headers: str) -> connect:

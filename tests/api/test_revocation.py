@@ -28,6 +28,8 @@ from onsembl.realtime.channels.server import SERVICE_RESTART
 from onsembl.sql import agents, signing_keys
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 
 @asynccontextmanager
 async def two_instances(settings) -> AsyncGenerator[tuple[Api, Api]]:

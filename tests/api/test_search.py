@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from support.agents import Operator, agent_running, until
 from support.recordings import NOON, add_command, add_output, add_steps, add_stream
+from support.server import running
 
 from onsembl.protocol.states import Role
 from onsembl.sql import search
 from onsembl.sql.database import connect
 from onsembl.tasks.search_index import index_round
+from onsembl.tasks.worker import WorkerSettings
+
+pytestmark = pytest.mark.no_worker
 
 
 @pytest.fixture
@@ -155,10 +160,10 @@ async def test_a_question_that_makes_no_sense_is_refused(api, viewer):
     assert (await api.http.get("/v1/search", params={"q": "a"})).status_code == 401
 
 
-async def test_what_an_agent_says_is_found_while_it_runs(api, tmp_path):
+async def test_what_an_agent_says_is_found_while_it_runs(settings, tmp_path):
     """A real program's output is found soon, because a worker indexes it."""
-    operator = Operator(api, await api.operator(Role.OPERATOR))
-    async with agent_running(api, tmp_path) as agent:
+    async with running(replace(settings, worker=WorkerSettings())) as api, agent_running(api, tmp_path) as agent:
+        operator = Operator(api, await api.operator(Role.OPERATOR))
         command = await operator.send(agent.id, "echo 'the quick brown' fox")
         row = await operator.until_state(command, "succeeded")
 

@@ -21,6 +21,8 @@ from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.messages import encode_output
 from onsembl.sql.database import connect
 
+pytestmark = pytest.mark.no_worker
+
 
 async def call_api(socket, token: str) -> dict:
     """Refresh over the connection; return the next tokens."""
