@@ -7,8 +7,8 @@ import time
 from uuid import uuid4
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from support.frames import HELLO_TEXT, close_code, next_message
 from support.server import PATIENCE, Api
 from websockets.asyncio.client import connect
