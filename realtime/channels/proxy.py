@@ -58,7 +58,7 @@ class RealtimeProxy:
 
     async def start(self, _role_of_key: Callable[[str], str | None], _verify: Callable[[str], dict[str, Any]]) -> None:
         """Start to serve. The process at the other end checks keys and tokens."""
-        self._http = httpx.AsyncClient(timeout=OPEN_SECONDS, verify=self._url.startswith("https:"), trust_env=False)
+        self._http = httpx.AsyncClient(timeout=OPEN_SECONDS, verify=not self._url.startswith("http:"), trust_env=False)
 
     async def stop(self) -> None:
         await self._http.aclose()
