@@ -35,7 +35,7 @@ KINDS = {
 """Projects by the ways to sign in that their Auth enables, and the buttons of the page."""
 
 
-@pytest.mark.seconds(12)
+@pytest.mark.seconds(4)
 async def test_the_page_offers_the_ways_to_sign_in_of_the_project(
     postgres, dashboard: Path, visit, tmp_path, subtests
 ) -> None:
@@ -55,7 +55,7 @@ async def test_the_page_offers_the_ways_to_sign_in_of_the_project(
         await asyncio.to_thread(center.stop)
 
 
-@pytest.mark.seconds(20)
+@pytest.mark.seconds(10)
 async def test_every_way_to_sign_in_leads_back_to_the_page(postgres, dashboard: Path, visit, tmp_path) -> None:
     """A provider, a sign-in link and a link for a new password lead back to the page, which signs the operator in or
     shows the error; an account with an authenticator app is asked for its code."""
@@ -166,7 +166,7 @@ async def the_project_turns_read_only(project: SupabaseProject, visitor: Visitor
     await expect(visitor.command("echo again", "succeeded")).to_be_visible()
 
 
-@pytest.mark.seconds(12)
+@pytest.mark.seconds(8)
 async def test_the_page_lives_by_another_processs_auth_and_realtime(postgres, dashboard: Path, visit, tmp_path) -> None:
     """An operator signs in, sees a command succeed and cancels another, without the built-in Supabase."""
     with supabase_project(postgres) as project:

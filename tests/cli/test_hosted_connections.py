@@ -121,7 +121,7 @@ async def test_up_a_worker_and_a_check_fit_into_a_small_project(postgres, tmp_pa
         assert most <= CONNECTIONS
 
 
-@pytest.mark.seconds(15)
+@pytest.mark.seconds(7)
 async def test_statements_go_through_a_transaction_pooler(postgres, tmp_path):
     """With a pooler in transaction mode, only the connection that listens is a session of the process; a command runs
     as ever, and nothing is left behind in the pooler's sessions."""

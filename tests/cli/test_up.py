@@ -166,6 +166,7 @@ def test_an_interrupted_first_start_is_repeated(empty_folder: Path):
         center.ready()
 
 
+@pytest.mark.seconds(12)
 def test_the_demo_starts_and_stops_with_the_server(folder: Path):
     """The demo's agents are online after a kill, at another address, and after their folder was deleted."""
 
@@ -277,6 +278,7 @@ THREE_FAILURES = (
 )
 
 
+@pytest.mark.seconds(8)
 def test_up_starts_a_killed_postgres_again_or_exits(folder: Path):
     """After a kill of its Postgres the same process answers again. When Postgres cannot start, it exits with code 1."""
     with ControlCenter(folder, command=(sys.executable, "-c", THREE_FAILURES)) as center:
