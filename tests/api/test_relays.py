@@ -493,6 +493,10 @@ async def requests_reach_an_agent_elsewhere(center: Center):
         command = await operator.send(agent.id, "do it", conversation="latest")
         asking = AskingAgent(agent, socket, command)
         await asking.tell(type="open_requests", requests=[])
+        assert (await next_message(socket, "offer"))["command_id"] == command["id"]
+        started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
+        await asking.tell(type="accepted", **started)
+        await operator.until_state(command, "running")
 
         looking = asyncio.create_task(call_api(operator, "GET", f"/v1/agents/{agent.id}/files"))
         asked = await next_message(socket, "look")
@@ -507,10 +511,6 @@ async def requests_reach_an_agent_elsewhere(center: Center):
         await asking.tell(type="look_part", request_id=asked["request_id"], number=0, text="rat", last=True)
         assert "not understood" in (await looking)["detail"]
 
-        assert (await next_message(socket, "offer"))["command_id"] == command["id"]
-        started = {"command_id": command["id"], "started_at": datetime.now(UTC).isoformat(), "output_start": 0}
-        await asking.tell(type="accepted", **started)
-        await operator.until_state(command, "running")
         await operator.send(agent.id, "leave the tests", steer=True)
         assert (await next_message(socket, "steer"))["text"] == "leave the tests"
         request = await asking.ask()

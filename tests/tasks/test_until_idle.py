@@ -13,6 +13,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql import agents
 from onsembl.sql.audit import Actor
 from onsembl.sql.cancellation import cancel_until_done
+from onsembl.sql.commands import notify_changed
 from onsembl.sql.database import Connection, connect
 from onsembl.tasks.metrics import Pools, WorkerMetrics, new_registry
 from onsembl.tasks.worker import WorkerSettings, run_worker
@@ -50,6 +51,8 @@ async def test_one_run_of_the_worker_takes_what_comes_while_a_command_runs(datab
             assert await until(lambda: taken(second), "the worker has the second job") == before
             assert await job_of(database_url, first) == before
             await conn.execute("update commands set state = 'succeeded'")
+            for command in (first, second):
+                await notify_changed(conn, command["id"])
             await worker
         finally:
             await cancel_until_done([worker])
