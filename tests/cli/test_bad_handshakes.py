@@ -6,7 +6,6 @@ import asyncio
 import json
 import resource
 import signal
-import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from support.agents import until
 from support.control_center import ControlCenter, clean_environment
 from support.frames import HELLO_TEXT, next_message
+from support.missing_guards import without
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import InvalidStatus
 
@@ -65,7 +65,6 @@ PATIENT = """
 import signal
 from onsembl.api import serving
 from onsembl.api.auth.rate_limits import RateLimiter
-from onsembl.cli.main import main
 serving.HEAD_SECONDS = 3600.0
 
 def count_as_invalid(limiter, address, agent_id=None):
@@ -75,18 +74,17 @@ def remove_guard(*_):
     RateLimiter.count_connection = count_as_invalid
 
 signal.signal(signal.SIGUSR2, remove_guard)
-main()
 """
 
 
 @pytest.fixture
-def server(empty_folder, database_url, count):
+def server(empty_folder, database_url, tmp_path, count):
     """A server in a process of its own, because both sides open thousands of sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert hard == resource.RLIM_INFINITY or hard > count + 1000, "this takes more open files than are allowed"
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    environment = clean_environment(DATABASE_URL=database_url)
-    with ControlCenter(empty_folder, command=(sys.executable, "-c", PATIENT), environment=environment) as center:
+    environment = clean_environment(DATABASE_URL=database_url, **without(tmp_path / "patient", PATIENT))
+    with ControlCenter(empty_folder, environment=environment) as center:
         yield center.ready()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
