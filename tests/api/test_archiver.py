@@ -206,11 +206,12 @@ async def test_while_the_database_is_away_viewers_see_on_and_memory_stays(own_po
         assert await until_archived(settings.database_url, stream, len(text)) == text
 
 
-async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch):
+@pytest.mark.parametrize("size", [1_000_000, pytest.param(3_000_000, marks=pytest.mark.soak)])
+async def test_a_flood_goes_as_fast_as_it_is_written_down(settings, monkeypatch, size):
     """If the database is up, a full backlog slows its own agent down, and no byte is sent twice."""
     monkeypatch.setattr(archiver, "SLOW_WRITE_SECONDS", 60.0)  # a busy machine's database is slow, not unavailable
     settings = replace(settings, ring_bytes=64_000, backlog_bytes=100_000)
-    text = bytes(index % 253 for index in range(3_000_000))
+    text = bytes(index % 253 for index in range(size))
     async with running(settings) as api:
         agent = await api.enrol()
         async with api.agent_socket(agent) as socket:

@@ -367,7 +367,7 @@ def machine(database_url: str, timeless_jobs: None, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     "examples",
     [
-        pytest.param(25, marks=pytest.mark.seconds(6)),
+        pytest.param(12, marks=pytest.mark.seconds(3)),
         pytest.param(EXAMPLES, marks=[pytest.mark.soak, pytest.mark.timeout(300 + EXAMPLES)]),
     ],
 )
