@@ -147,8 +147,7 @@ async def center_running(
                 return agent
 
             made = Stage(operator, await start(), link, tmp_path, start)
-            if kind == "shell":
-                await made.ready()
+            await made.connected()
             return made
 
         yield Center(api, operator, stage, lambda victim: parts[victim].kill(), lambda: api_part.ready(http))

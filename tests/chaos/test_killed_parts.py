@@ -184,7 +184,6 @@ async def kill_at(center: Center, stages: dict[Point, Stage], victims: str) -> N
     """Bring commands to each point, kill the parts, and check that each command ends right and ran once."""
     for stage in stages.values():
         stage.victims = victims
-    await asyncio.gather(*(stage.ready() for stage in stages.values()))
     early = [point for point in stages if point is not LAST_POINT]
     prepared = dict(zip(early, await asyncio.gather(*(point(stages[point]) for point in early)), strict=True))
     if LAST_POINT in stages:
@@ -221,6 +220,7 @@ async def test_commands_in_every_state_survive_a_kill(
         stages = dict(zip(points, made, strict=True))
         for victims in kills[:-1]:
             await kill_at(center, stages, victims)
+            await asyncio.gather(*(stage.ready() for stage in stages.values()))
         agents = {kind: await stages_at(center, places, kind) for kind, places in TURNS.items()}
         # At once: a link stays muted until the kill is over.
         brought = await asyncio.gather(*(bring_all(stages, f"{kind}-turn") for kind, stages in agents.items()))
