@@ -62,15 +62,16 @@ def duration(text: str) -> float:
 
 
 def server_url(text: str) -> str:
-    """A click type: the URL of a control center, without a slash at its end."""
+    """A click type: the URL of a control center, its scheme in small letters and without a slash at its end."""
+    refused = click.BadParameter("use a URL such as https://onsembl.example.org")
     try:
         parts = urlsplit(text)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        valid = False
+        raise refused from None
     if not valid:
-        raise click.BadParameter("use a URL such as https://onsembl.example.org")
-    return text.rstrip("/")
+        raise refused
+    return parts.geturl().rstrip("/")
 
 
 def server_option(command: F) -> F:

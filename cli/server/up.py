@@ -371,7 +371,7 @@ def _http_url(url: str, option: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CliError(f"{option} must begin with http:// or https://, and name a host.")
-    return url
+    return parts.geturl()  # its scheme in small letters, which is how others look at it
 
 
 def _wake_target(url: str | None) -> WakeTarget | None:

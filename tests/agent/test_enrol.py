@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.answering import answering
+from support.untrusted import untrusted_tls
 
 from onsembl.agent.enrolment.enrol import CredentialsRejected, ServerUnreachable, log_out, refresh
 
@@ -25,4 +26,12 @@ async def test_the_servers_own_refusal_is_taken(act):
     problem = '{"status": 401, "detail": "The refresh token is unknown."}'
     async with answering("401 Unauthorized", problem, "application/problem+json") as credentials:
         with pytest.raises(CredentialsRejected, match="is unknown"):
+            await act(credentials)
+
+
+@pytest.mark.parametrize("act", [log_out, refresh])
+async def test_a_certificate_that_nobody_trusts_is_refused(act, tmp_path):
+    """Its server gets no token."""
+    async with answering("200 OK", "{}", "application/json", untrusted_tls(tmp_path)) as credentials:
+        with pytest.raises(ServerUnreachable, match="certificate"):
             await act(credentials)

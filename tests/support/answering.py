@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -10,8 +11,10 @@ from onsembl.agent.enrolment.credentials import Credentials
 
 
 @asynccontextmanager
-async def answering(status: str, body: str, kind: str = "text/html") -> AsyncGenerator[Credentials]:
-    """Credentials for a server that answers everything so."""
+async def answering(
+    status: str, body: str, kind: str = "text/html", tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[Credentials]:
+    """Credentials for a server that answers everything so, with `tls` encrypted."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -21,11 +24,11 @@ async def answering(status: str, body: str, kind: str = "text/html") -> AsyncGen
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
     async with server:
         port = server.sockets[0].getsockname()[1]
         yield Credentials(
-            server=f"http://127.0.0.1:{port}",
+            server=f"{'http' if tls is None else 'https'}://127.0.0.1:{port}",
             agent_id="x",
             name="one",
             kind="shell",

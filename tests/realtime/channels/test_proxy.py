@@ -6,6 +6,8 @@ import asyncio
 
 import httpx
 import pytest
+from support.answering import answering
+from support.untrusted import untrusted_tls
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -63,6 +65,17 @@ async def test_a_process_without_realtime_says_so(serve_project):
         assert caught.value.response.status_code == 503
         answer = await other.http.post("/realtime/v1/api/broadcast", json={"messages": []})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+async def test_a_process_whose_certificate_nobody_trusts_gets_nothing(serve_project, tmp_path):
+    """Neither requests nor sockets are passed on to it."""
+    async with answering("200 OK", "{}", "application/json", untrusted_tls(tmp_path)) as credentials:
+        async with serve_project(**passing_on(credentials.server)) as other:
+            answer = await other.http.post("/realtime/v1/api/broadcast", json={"messages": []})
+            assert answer.status_code == 503
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"{other.url.replace('http', 'ws')}/realtime/v1/websocket?apikey={other.key}")
+            assert caught.value.response.status_code == 503
 
 
 async def test_the_address_of_a_client_is_its_own(serve_project, monkeypatch):
