@@ -87,6 +87,9 @@ export class Screen {
   #follows = true;
   #scrolledTo = { top: 0, left: 0 };
   #scrolledUp = false;
+  /** The window, and which sizes fill it in which font sizes. */
+  #room = "";
+  readonly #known = new Map<number, Size>();
   /** The renderer: WebGL where hardware draws it, else the document. */
   renderer: "webgl" | "dom" = "dom";
 
@@ -158,8 +161,7 @@ export class Screen {
   /** The size that fills the window in the person's font size; null while the window is not visible. */
   get fitting(): Size | null {
     const shrunk = this.#terminal.options.fontSize;
-    this.#terminal.options.fontSize = this.#fontSize;
-    const found = this.#proposed();
+    const found = this.#fittingAt(this.#fontSize);
     this.#terminal.options.fontSize = shrunk ?? this.#fontSize;
     return found;
   }
@@ -228,14 +230,13 @@ export class Screen {
   shrink(): void {
     const { options, cols, rows } = this.#terminal;
     let size = this.#fontSize;
-    options.fontSize = size;
-    let fits = this.#proposed();
+    let fits = this.#fittingAt(size);
     while (fits !== null && size > LEAST_FONT_SIZE && (fits.columns < cols || fits.rows < rows)) {
       const scale = Math.min(fits.columns / cols, fits.rows / rows);
       size = Math.max(Math.min(Math.floor(size * scale * 4) / 4, size - 0.25), LEAST_FONT_SIZE);
-      options.fontSize = size;
-      fits = this.#proposed();
+      fits = this.#fittingAt(size);
     }
+    options.fontSize = size;
     this.#follows = true;
     this.#followCursor();
   }
@@ -419,6 +420,23 @@ export class Screen {
   readonly #copySelection = (): void => {
     if (this.#terminal.hasSelection()) void this.copy();
   };
+
+  /**
+   * The size that fills the window in this font size; it may leave the terminal in it. What is known of the present
+   * window is not tried again: at each change of the font size, xterm.js measures every character anew.
+   */
+  #fittingAt(fontSize: number): Size | null {
+    const { width, height } = getComputedStyle(this.#host);
+    const room = `${width} ${height} ${this.#terminal.element?.style.paddingLeft} ${devicePixelRatio} ${this.renderer}`;
+    if (room !== this.#room) this.#known.clear();
+    this.#room = room;
+    const known = this.#known.get(fontSize);
+    if (known !== undefined) return known;
+    this.#terminal.options.fontSize = fontSize;
+    const found = this.#proposed();
+    if (found !== null) this.#known.set(fontSize, found);
+    return found;
+  }
 
   #proposed(): Size | null {
     const found = this.#fit.proposeDimensions();
