@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize, expect
+from playwright.async_api import Browser, ConsoleMessage, Error, Locator, Page, ViewportSize
+from playwright.async_api import expect as expect_at_once
 from support.browsers import Browsers
+from support.expecting import expect
 from support.page import built_page
 from support.server import PASSWORD, Api, running
 
@@ -21,7 +23,7 @@ from onsembl.api.settings import Settings
 
 PATIENCE_MS = 60_000
 """How long a test waits for the page, in milliseconds."""
-expect.set_options(timeout=PATIENCE_MS)
+expect_at_once.set_options(timeout=PATIENCE_MS)
 
 TASKS_END_SECONDS = 10.0
 """The time for which tasks may continue after the end of their test."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from playwright.async_api import expect
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import running
+from support.expecting import expect
 from support.server import Api
 from support.silent_agents import falls_silent, had_a_turn
 

@@ -7,9 +7,10 @@ import re
 from contextlib import AsyncExitStack
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page
 from support.agents import Operator, until
 from support.api_calls import call_api
+from support.expecting import expect
 from support.frames import HELLO, next_message
 from support.server import Api, Enrolled
 

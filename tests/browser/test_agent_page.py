@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.async_api import ViewportSize, expect
+from playwright.async_api import ViewportSize
 from support.agents import FINAL, Operator, agent_running
 from support.asking_agents import AskingAgent
+from support.expecting import expect
 from support.frames import HELLO, next_message
 from support.pictures import DESK, PHONE, pictures
 from support.server import Api

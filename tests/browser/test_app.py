@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.async_api import expect
 from support.agents import CuttableLink, Operator, agent_running
 from support.control_center import ControlCenter, clean_environment
+from support.expecting import expect
 from support.hosts import SimulatedHost
 from support.server import PASSWORD, PATIENCE, Api, running
 
@@ -300,24 +300,28 @@ async def test_texts_have_enough_contrast(center: Api, visit, tmp_path: Path) ->
     """Every text of the page reaches the contrast of WCAG AA (4.5 : 1) in both themes."""
     account = await center.operator()
     async with agent_running(center, tmp_path):
+        visitor = await visit(center.url)
+        page = visitor.page
+        await visitor.come_back(account.email)
+        await visitor.send("false")
+        await expect(visitor.command("false", "failed")).to_be_visible()
+        await visitor.send("true")
+        await expect(visitor.command("true", "succeeded")).to_be_visible()
         for scheme in ("dark", "light"):
-            visitor = await visit(center.url, color_scheme=scheme)
-            await visitor.come_back(account.email)
-            await visitor.send("false")
-            await expect(visitor.command("false", "failed").first).to_be_visible()
-            await visitor.send("true")
-            await expect(visitor.command("true", "succeeded").first).to_be_visible()
-            await visitor.send("sleep 1000")
-            await expect(visitor.command("sleep 1000", "running")).to_be_visible()
-            await visitor.send("echo later", priority=2)
-            await expect(visitor.command("echo later", "queued")).to_be_visible()
-            faint = await visitor.page.evaluate(CONTRAST)
+            await page.emulate_media(color_scheme=scheme)
+            runs, waits = f"sleep 1000 # {scheme}", f"echo later # {scheme}"
+            await visitor.send(runs)
+            await expect(visitor.command(runs, "running")).to_be_visible()
+            await visitor.send(waits, priority=2)
+            await expect(visitor.command(waits, "queued")).to_be_visible()
+            assert await page.evaluate("(scheme) => matchMedia(`(prefers-color-scheme: ${scheme})`).matches", scheme)
+            faint = await page.evaluate(CONTRAST)
             assert faint == [], json.dumps(faint, indent=1)
-            for text in ("echo later", "sleep 1000"):
-                row = visitor.command(text).filter(has=visitor.page.get_by_role("button", name=re.compile("^Cancel")))
+            for text in (waits, runs):
+                row = visitor.command(text).filter(has=page.get_by_role("button", name=re.compile("^Cancel")))
                 said, faint = await row.get_by_role("button", name=re.compile("^Cancel")).evaluate(PRESS_TWICE)
                 assert (said, faint) == ("Press again", [])
-                await expect(visitor.command(text, "cancelled").first).to_be_visible()
+                await expect(visitor.command(text, "cancelled")).to_be_visible()
 
 
 CONTRAST = """() => {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.async_api import expect
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import expect
 from support.agents import Operator, agent_running
 from support.api_calls import call_api
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_asyncio
-from playwright.async_api import expect
 from support.control_center import clean_environment
+from support.expecting import expect
 from support.folders import data_folder
 from support.pictures import DESK, pictures
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 from support.agents import Operator
 from support.asking_agents import running
+from support.expecting import expect
 from support.pictures import DESK, pictures
 from support.server import Api
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from playwright.async_api import expect
 from support.agents import agent_running
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

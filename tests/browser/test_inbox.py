@@ -6,10 +6,11 @@ import json
 
 import msgspec
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import Route
 from support.agents import Operator, until
 from support.api_calls import call_api
 from support.asking_agents import RUN, running
+from support.expecting import expect
 from support.frames import next_message
 from support.page_faults import AXE, faults
 from support.pictures import DESK, PHONE, pictures
@@ -165,7 +166,7 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
             await pictures(page, f"request-{number}-{body.__struct_config__.tag}")
             await page.set_viewport_size(PHONE if number % 2 else DESK)
             await page.emulate_media(color_scheme="light" if number % 3 else "dark")
-            found += await faults(page, f"request {number}")
+            found += await faults(page, f"request {number}", "main")
             await act(page, card)
             answer = await next_message(agent.socket, "answer")
             assert (answer["request_id"], answer["digest"]) == (asked["request_id"], asked["digest"])

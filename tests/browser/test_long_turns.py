@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page
 from support.agents import FINAL, Operator, agent_running
 from support.claude import put_claude_on_path
+from support.expecting import expect
 from support.long_turns import begin, end, go_on
 from support.server import Api
 

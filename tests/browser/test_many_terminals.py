@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import expect
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import AskingAgent
+from support.expecting import expect
 from support.frames import HELLO, next_message
 from support.server import Api
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from playwright.async_api import expect
 from support.api_calls import audit_entries
+from support.expecting import expect
 from support.frames import HELLO_TEXT
 from support.server import Api
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from playwright.async_api import expect
+from support.expecting import expect
 from support.frames import HELLO_TEXT, next_message
 from support.server import Api
 

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from playwright.async_api import Page, Route, ViewportSize, expect
+from playwright.async_api import Page, Route, ViewportSize
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import running
+from support.expecting import expect
 from support.pictures import picture
 from support.reach import lost, unreached
 from support.recordings import add_output, add_size, add_stream

@@ -6,8 +6,9 @@ import time
 from itertools import count
 from pathlib import Path
 
-from playwright.async_api import CDPSession, Page, expect
+from playwright.async_api import CDPSession, Page
 from support.agents import agent_running
+from support.expecting import expect
 from support.pictures import DESK, PHONE
 from support.server import Api
 

@@ -6,8 +6,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from playwright.async_api import Route, expect
+from playwright.async_api import Route
 from support.agents import Operator, agent_running, until
+from support.expecting import expect
 from support.pictures import picture
 from support.recordings import NOON, add_command, add_commands, add_output, add_size, add_stream
 from support.server import Api

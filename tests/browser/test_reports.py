@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from playwright.async_api import expect
 from support.agents import agent_running
+from support.expecting import expect
 from support.page_faults import AXE, faults
 from support.pictures import picture
 from support.reports import EXCERPT, add_report, report_of

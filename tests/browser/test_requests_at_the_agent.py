@@ -6,11 +6,12 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from playwright.async_api import ViewportSize, expect
+from playwright.async_api import ViewportSize
 from support.agents import Operator, agent_running, until
 from support.api_calls import call_api
 from support.asking_agents import running
 from support.command_line import CommandLine
+from support.expecting import expect
 from support.frames import next_message
 from support.missing_guards import without
 from support.server import Api

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from clis.conftest import pinned
 from clis.programs import CLAUDE
-from playwright.async_api import expect
 from support.agents import FINAL, Operator, agent_running
+from support.expecting import expect
 from support.scripted_model import model_running
 from support.server import Api
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator
 from support.agents import Operator, agent_running
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

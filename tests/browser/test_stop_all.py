@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 from support.agents import agent_running
+from support.expecting import expect
 from support.frames import HELLO_TEXT, next_message
 from support.server import Api
 

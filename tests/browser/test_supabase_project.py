@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from playwright.async_api import expect
 from support.agents import agent_at
 from support.control_center import ControlCenter
+from support.expecting import expect
 from support.mailbox import mailbox
 from support.supabase_project import SupabaseProject, supabase_project
 

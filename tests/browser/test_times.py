@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from playwright.async_api import Error, Page, expect
+from playwright.async_api import Error, Page
 from support.agents import agent_running
+from support.expecting import expect
 from support.pictures import picture
 from support.recordings import NOON, add_output, add_size, add_stream
 from support.server import Api

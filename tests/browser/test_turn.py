@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import expect
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
 from support.claude import put_claude_on_path
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 from uuid import UUID
 
-from playwright.async_api import ViewportSize, expect
+from playwright.async_api import ViewportSize
 from support.agents import CuttableLink, agent_running
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.control import Control

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import expect
+from support.expecting import expect
 from support.server import Api
 
 from onsembl.protocol.states import Role

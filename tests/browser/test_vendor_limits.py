@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from playwright.async_api import expect
+from support.expecting import expect
 from support.frames import HELLO, next_message
 from support.pictures import DESK, pictures
 from support.server import Api

@@ -3,14 +3,16 @@ motion where none is wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.async_api import Page
 
 AXE = Path(__file__).parents[2] / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"
 """The script that `faults` needs in the page."""
-VIOLATIONS = """async () => {
-    const { violations } = await axe.run(document, { resultTypes: ["violations"], preload: false });
+VIOLATIONS = """async ([within, rules]) => {
+    const only = rules === null ? {} : { runOnly: rules };
+    const { violations } = await axe.run(within, { resultTypes: ["violations"], preload: false, ...only });
     const reason = ({ any, all, none }) => [...any, ...all, ...none][0]?.message ?? "";
     const told = (id, node) => `${id}: ${node.target.join(" ")} ${reason(node)}`;
     return violations.flatMap(({ id, nodes }) => nodes.map((node) => told(id, node)));
@@ -59,9 +61,10 @@ MOVING = """() => matchMedia("(prefers-reduced-motion: reduce)").matches
     : []"""
 
 
-async def faults(page: Page, view: str) -> list[str]:
-    """What is wrong with the view that the page shows."""
-    found: list[str] = []
-    for script in (VIOLATIONS, HIDDEN, OUTSIDE, OVERLAPPING, MOVING):
+async def faults(page: Page, view: str, within: str = "html", rules: Sequence[str] | None = None) -> list[str]:
+    """What is wrong with the view that the page shows. axe-core takes most of the time: a test of many views lets it
+    look at what differs from a view before, `within` a part of the page or by some of its `rules`."""
+    found: list[str] = await page.evaluate(VIOLATIONS, [within, rules])
+    for script in (HIDDEN, OUTSIDE, OVERLAPPING, MOVING):
         found += await page.evaluate(script)
     return [f"{view}: {fault}" for fault in found]
