@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import itertools
 import os
 import random
 import signal
@@ -156,11 +157,22 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long forms to `--all`, and put long tests first, so that no process ends with one alone."""
+    """Leave the long forms to `--all`. Put long tests first, so that no process ends with one alone, and then files of
+    each folder in turn: those of the browser keep the processor busy while others wait."""
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if _is_long_form(item)])
         items[:] = [item for item in items if not _is_long_form(item)]
-    items.sort(key=_seconds, reverse=True)
+    files = dict.fromkeys(item.path for item in items)
+    places: dict[Path, float] = {}
+    for _, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
+        folder = list(group)
+        places |= {file: place / len(folder) for place, file in enumerate(folder)}
+    items.sort(key=lambda item: (-_seconds(item), places[item.path]))
+
+
+def _folder(file: Path) -> str:
+    """The folder of `tests` that has the file; "" of a file in `tests` itself."""
+    return file.relative_to(Path(__file__).parent).parts[0] if file.parent != Path(__file__).parent else ""
 
 
 def _is_long_form(item: pytest.Item) -> bool:
@@ -168,7 +180,7 @@ def _is_long_form(item: pytest.Item) -> bool:
 
 
 def _seconds(item: pytest.Item) -> float:
-    """How long the test takes by its mark `seconds`; the order of tests without one stays."""
+    """How long the test takes by its mark `seconds`; 0 without one."""
     mark = item.get_closest_marker("seconds")
     return mark.args[0] if mark else 0.0
 
