@@ -266,7 +266,7 @@ async def _start(
             async with asyncio.timeout(DEREGISTRATION_SECONDS), pool.connection() as conn:
                 await instances.remove(conn, instance_id)
         except (*DATABASE_ERRORS, TimeoutError) as error:  # workers remove the instance when it is silent
-            reason = error or "no answer in time"
+            reason = str(error) or "no answer in time"
             logger.warning("The instance could not be removed: %s", reason, extra={"action": "deregistration_failed"})
 
     stack.push_async_callback(deregister)

@@ -1,13 +1,15 @@
-"""A database that becomes read-only, as Supabase makes the project whose disk is full."""
+"""A database that becomes read-only, as Supabase makes the project whose disk is full, or goes away."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.agents import FINAL, Operator, agent_running, until
+from support.server import running
 
 from onsembl.api import database_state
 from onsembl.api.http.problems import READ_ONLY_PROBLEM
@@ -101,3 +103,12 @@ async def test_a_database_that_is_nearly_full_is_an_alert(api):
     assert len(await alerts()) == 1
     statistics = (await api.http.get("/v1/statistics", headers=account.headers)).json()["database"]
     assert statistics["size"] > 0.8 * statistics["limit"] and not statistics["read_only"]
+
+
+@pytest.mark.no_worker
+async def test_an_instance_whose_database_is_gone_stops_soon(own_postgres, settings, caplog):
+    """It gives the database two seconds to remove it, and not as long as a request waits for a connection."""
+    async with running(replace(settings, database_url=own_postgres.url())):
+        await asyncio.to_thread(own_postgres.stop)
+    [record] = [record for record in caplog.records if getattr(record, "action", None) == "deregistration_failed"]
+    assert "no answer in time" in record.getMessage()
