@@ -55,6 +55,7 @@ from onsembl.api.instances.instance import Instance
 from onsembl.api.instances.relay_socket import relay_socket
 from onsembl.api.instances.relays import Relays
 from onsembl.api.metrics import Metrics
+from onsembl.api.reason import reason_of
 from onsembl.api.release_wheel import ReleaseWheel, installed_release
 from onsembl.api.routes.devices import ROUTES as DEVICE_ROUTES
 from onsembl.api.routes.metrics import metrics
@@ -266,8 +267,9 @@ async def _start(
             async with asyncio.timeout(DEREGISTRATION_SECONDS), pool.connection() as conn:
                 await instances.remove(conn, instance_id)
         except (*DATABASE_ERRORS, TimeoutError) as error:  # workers remove the instance when it is silent
-            reason = str(error) or "no answer in time"
-            logger.warning("The instance could not be removed: %s", reason, extra={"action": "deregistration_failed"})
+            logger.warning(
+                "The instance could not be removed: %s", reason_of(error), extra={"action": "deregistration_failed"}
+            )
 
     stack.push_async_callback(deregister)
     hub = Hub(pool, settings.ring_bytes, _start_archiver(settings, database, stack, on_failure))

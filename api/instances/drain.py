@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from onsembl.api.http.problems import Problem
 from onsembl.api.instances.affinity import REPEATED
+from onsembl.api.reason import reason_of
 from onsembl.api.terminals.agent_presence import AgentPresence
 from onsembl.api.terminals.hub import Hub
 from onsembl.protocol.affinity import machine_of
@@ -112,9 +113,7 @@ class Drain:
                 await instances.begin_drain(conn, self._presence.instance_id)
                 alive = await instances.addresses(conn, self._dead_after)
         except (*DATABASE_ERRORS, TimeoutError) as error:
-            logger.warning(
-                "Other instances cannot be found: %s", error or "no answer in time", extra={"action": "drain_alone"}
-            )
+            logger.warning("Other instances cannot be found: %s", reason_of(error), extra={"action": "drain_alone"})
             return []
         return [address for address in alive if address != self._address]
 
@@ -142,7 +141,7 @@ class Drain:
         except (*DATABASE_ERRORS, TimeoutError) as error:  # the row of this instance is removed, so a sweep does it
             logger.warning(
                 "An agent could not be marked offline: %s",
-                error,
+                reason_of(error),
                 extra={"action": "presence_failed", "agent_id": str(agent_id)},
             )
 

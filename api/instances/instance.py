@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from onsembl.api.reason import reason_of
 from onsembl.api.services import Services
 from onsembl.api.terminals.hub import AgentLink
 from onsembl.fleet.instance_messages import AgentConnected, Broadcast, InstanceMessage
@@ -58,7 +59,7 @@ class Instance:
             except (*DATABASE_ERRORS, TimeoutError) as error:
                 logger.warning(
                     "The instance's heartbeat could not be written: %s",
-                    error or "no answer in time",
+                    reason_of(error),
                     extra={"action": "heartbeat_failed"},
                 )
                 continue

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from onsembl.api.auth.instance_tokens import InstanceTokens
 from onsembl.api.instances.relayed_terminal import RelayedTerminal
+from onsembl.api.reason import reason_of
 from onsembl.protocol.field_types import Message
 from onsembl.protocol.files import FileRules
 from onsembl.protocol.ids import AgentId, Epoch
@@ -270,5 +271,5 @@ async def connect_to(owner: Owner, tokens: InstanceTokens, public_url: str) -> R
             user_agent_header=None,
         )
     except (OSError, TimeoutError, InvalidHandshake) as error:
-        raise RelayFailed(f"{owner.address} cannot be reached: {error or 'no answer in time'}") from error
+        raise RelayFailed(f"{owner.address} cannot be reached: {reason_of(error)}") from error
     return RelayConnection(socket)

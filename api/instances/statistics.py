@@ -14,6 +14,7 @@ from psycopg.rows import DictRow
 from onsembl.api.http.dashboard import version
 from onsembl.api.instances.relay_connection import RelayFailed
 from onsembl.api.metrics import buckets, resident_bytes
+from onsembl.api.reason import reason_of
 from onsembl.api.services import Services
 from onsembl.protocol.ids import Epoch, InstanceId
 from onsembl.protocol.relay_messages import OwnStatistics
@@ -70,7 +71,7 @@ async def _ask(services: Services, instance: Owner) -> tuple[InstanceId, OwnStat
         logger.warning(
             "The statistics of %s are missing: %s",
             instance.address,
-            error or "no answer in time",
+            reason_of(error),
             extra={"action": "statistics_missing"},
         )
         return instance.instance_id, None

@@ -19,6 +19,7 @@ from onsembl.api.http.endpoint import bearer
 from onsembl.api.http.problems import Problem, unauthenticated
 from onsembl.api.instances.sibling_metrics import OWN, all_processes
 from onsembl.api.metrics import FleetMetrics
+from onsembl.api.reason import reason_of
 from onsembl.api.services import Services
 from onsembl.fleet import activities
 from onsembl.sql import jobs, stats, vendor_limits
@@ -83,7 +84,7 @@ async def read_briefly(services: Services, read: Callable[[Connection], Awaitabl
         async with asyncio.timeout(DATABASE_SECONDS), services.pool.connection(DATABASE_SECONDS) as conn:
             return await read(conn)
     except (*DATABASE_ERRORS, TimeoutError) as error:
-        logger.warning("%s could not be counted: %s", what, error, extra={"action": "statistics_failed"})
+        logger.warning("%s could not be counted: %s", what, reason_of(error), extra={"action": "statistics_failed"})
         return None
 
 
