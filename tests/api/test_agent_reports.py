@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from support.agents import FINAL, CuttableLink, Operator, agent_running, until
 from support.api_calls import call_api
-from support.archive import archived_bytes
+from support.archive import archived_bytes, until_archived
 from support.claude import put_claude_on_path
 from support.command_line import CommandLine
 
@@ -41,7 +41,9 @@ async def test_a_turn_goes_on_in_a_new_stream(api, tmp_path, monkeypatch):
         async def tool_ended():
             return [step for step in (await call_api(admin, "GET", steps_path))["steps"] if step["status"] != "pending"]
 
-        await until(tool_ended, "the first step")
+        (tool,) = await until(tool_ended, "the first step")
+        stream = (await call_api(admin, "GET", f"/v1/agents/{agent.id}"))["stream_id"]
+        await until_archived(api.database_url, stream, tool["output_start"] + 1)  # a step comes before its bytes
         link.sever()
         await until(lambda: presence("offline"), "the agent is offline")
         await forget_stream(api, agent.id)
