@@ -479,8 +479,7 @@ async def soaking(cluster: Path, folder: Path, seed: int, form: Form, **environm
 @pytest.mark.parametrize(
     "form",
     [
-        pytest.param(Form(0.0, 0.3, 1.0, agents=2, most_at_once=3), id="short"),
-        pytest.param(Form(10.0, 0.5, 2.0, agents=2, most_at_once=3), id="middle", marks=pytest.mark.soak),
+        pytest.param(Form(10.0, 0.5, 2.0, agents=2, most_at_once=3), id="short"),
         pytest.param(
             Form(LONG, 5.0, 40.0, agents=3, most_at_once=3, fills_database_disk=True),
             id="long",

@@ -94,7 +94,7 @@ async def test_a_costly_filter_delays_no_other_subscriber(project: Any) -> None:
 async def test_filters_that_cost_too_much_end(serve_project: Any) -> None:
     """A subscriber that exceeds its budget is told so and gets no more changes; its channel stays, and so do its
     subscriptions without filters, and all others. Until time has passed, its user cannot subscribe with a filter."""
-    limits = replace(IMPATIENT, filter_seconds=0.1, filter_burst=0.1, filter_share=1e-6)
+    limits = replace(IMPATIENT, filter_seconds=1.5, filter_burst=1.5, filter_share=1e-6)
     async with serve_project(limits=limits) as project:
         await prepare(project)
         async with open_wire(project.url, project.key) as eve, open_wire(project.url, project.key) as ann:
