@@ -271,6 +271,8 @@ def show(page: Page, url: str, name: str) -> None:
         page.wait_for_function("() => window.onsembl.terminal.text().includes('Watching')")
         page.evaluate(FIT)
         expect(page.get_by_role("button", name="Fit to me")).to_have_count(0)
+        if (reading := page.locator(".reading")).count() > 0:  # it shows new text a moment later
+            expect(reading).to_contain_text("Watching")
     elif name == "waiting":
         expect(page.locator(ATTACHED)).to_be_visible()
         page.wait_for_function("() => window.onsembl.terminal.text().includes('rounded lines')")
