@@ -25,6 +25,7 @@ from support.cheap import make_cheap
 from support.databases import fresh_database
 from support.folders import copy_folder, data_folder, remove_abandoned_folders
 from support.forked import share_server
+from support.log_levels import log_levels_kept
 from support.no_secrets import pytest_runtest_makereport, remember_tokens
 from support.page import built_page
 from support.postgres import server_of
@@ -89,6 +90,12 @@ def seed(request: pytest.FixtureRequest) -> int:
     seed = random.SystemRandom().randrange(10**6) if given is None else given
     print(f"--seed {seed}")
     return seed
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    with log_levels_kept():
+        yield
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

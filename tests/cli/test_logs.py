@@ -9,6 +9,7 @@ import sys
 
 import click
 import pytest
+from support.log_levels import log_levels_kept
 
 from onsembl.cli import logs
 from onsembl.protocol import request_ids
@@ -80,14 +81,14 @@ def test_values_without_a_json_type_are_written_as_text():
     assert line("x", knot=knot)["knot"] == "[[...]]"
 
 
-@pytest.fixture
-def levels_as_before():
-    """Restores the levels of the loggers."""
-    levels = [(logger, logger.level) for logger in map(logging.getLogger, ("root", "onsembl", *logs.VERBOSE_LIBRARIES))]
-    yield
-    for logger, level in levels:
-        logger.setLevel(level)
-    logging.captureWarnings(False)
+def test_a_test_leaves_the_levels_as_they_were():
+    """The levels that a command in this process has set, a library's included, end with the test."""
+    loggers = [logging.getLogger(name) for name in ("onsembl", "httpx")]
+    before = [logger.level for logger in loggers]
+    with log_levels_kept():
+        logs.configure(logging.ERROR)
+        assert [logger.level for logger in loggers] == [logging.ERROR, logging.WARNING] != before
+    assert [logger.level for logger in loggers] == before
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def levels_as_before():
         ({"ONSEMBL_LOG_LEVEL": "debug"}, logs.TextFormatter, logging.DEBUG),
     ],
 )
-def test_the_settings_choose_format_and_level(levels_as_before, monkeypatch, environment, formatter, level):
+def test_the_settings_choose_format_and_level(monkeypatch, environment, formatter, level):
     """The level applies to our loggers; libraries stay at INFO or WARNING, because their details may be secret."""
     for name in logs.SETTINGS:
         monkeypatch.delenv(name, raising=False)
