@@ -1,6 +1,7 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 
+import { groups } from "./build/chunks.ts";
 import { compressed } from "./build/compressed.ts";
 import { dimContrast } from "./build/dim-contrast.ts";
 import { foreignText } from "./build/foreign-text.ts";
@@ -16,6 +17,7 @@ export default defineConfig({
     // The page loads all of its scripts at once, and its content security policy allows no inline script.
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 900,
+    rolldownOptions: { output: { codeSplitting: { groups, includeDependenciesRecursively: false } } },
   },
   server: {
     proxy: Object.fromEntries(

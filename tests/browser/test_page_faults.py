@@ -150,3 +150,12 @@ def test_the_first_page_is_small(dashboard: Path) -> None:
     for name in names:
         content = (dashboard / name).read_bytes()
         assert gzip.decompress((dashboard / f"{name}.gz").read_bytes()) == content
+
+
+def test_the_shared_components_are_one_script(dashboard: Path) -> None:
+    """What several pages need comes in one script, which loads no large package; a page of an agent has no script of
+    less than a kilobyte for each of its parts."""
+    (components,) = (dashboard / "assets").glob("components-*.js")
+    loaded = set(re.findall(r'from"\./([a-z-]+)-[^"]+\.js"', components.read_text()))
+    assert loaded == {"index", "rolldown-runtime"}
+    assert not list((dashboard / "assets").glob("AgentPage-*.js"))
