@@ -24,5 +24,8 @@ def log_levels_kept() -> Iterator[None]:
 
 
 def _loggers() -> list[logging.Logger]:
+    known = logging.getLogger().manager.loggerDict
     # A name of which only longer ones were used, as `onsembl`, has no logger yet: asking for it makes one.
-    return [logging.getLogger(name) for name in (None, *tuple(logging.getLogger().manager.loggerDict))]
+    for name in [name for name, logger in known.items() if isinstance(logger, logging.PlaceHolder)]:
+        logging.getLogger(name)
+    return [logging.getLogger(), *(logger for logger in known.values() if isinstance(logger, logging.Logger))]
