@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -98,9 +98,14 @@ def _log_levels() -> Iterator[None]:
         yield
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run asynchronous tests in the event loop of the server's processes, which takes half of the time of asyncio's."""
-    return {"uvloop": uvloop.new_event_loop}
+@pytest.fixture(scope="session")
+def _asyncio_loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Run asynchronous tests in the event loop of the server's processes, which takes half of the time of asyncio's.
+
+    This replaces a fixture of pytest-asyncio, whose hook for the same makes it a parameter of each test. With the end
+    of a parameter the loops of all scopes end, and the session's browser with them: it would start thirty times a run.
+    """
+    return getattr(request, "param", uvloop.new_event_loop)  # a folder's hook gives the parameter
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -164,16 +169,17 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long forms to `--all`. Put long tests first, so that no process ends with one alone, and then files of
-    each folder in turn: those of the browser keep the processor busy while others wait."""
+    """Leave the long forms to `--all`. Put long tests first, so that no process ends with one alone, then those of
+    agents, which end the browser, and then files of each folder in turn: those of the browser keep the processor busy
+    while others wait."""
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if _is_long_form(item)])
         items[:] = [item for item in items if not _is_long_form(item)]
     files = dict.fromkeys(item.path for item in items)
     places: dict[Path, float] = {}
-    for _, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
+    for name, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
         folder = list(group)
-        places |= {file: place / len(folder) for place, file in enumerate(folder)}
+        places |= {file: -1 if name == "agent" else place / len(folder) for place, file in enumerate(folder)}
     items.sort(key=lambda item: (-_seconds(item), places[item.path]))
 
 

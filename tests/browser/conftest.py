@@ -154,9 +154,8 @@ class Visitor:
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:
     """Run all asynchronous tests of this folder in one event loop, the browser's.
 
-    The mark is put on the function, because pytest-asyncio reads it before there are items: the loop of a test whose
-    item is marked later ends with the test, and the browser with the loop. It ends with a test of another loop, too:
-    one that is not asynchronous has no browser.
+    The mark is put on the function, because pytest-asyncio reads it before there are items. A test of agents ends that
+    loop and the browser (tests/agent/conftest.py). One that is not asynchronous has no browser.
     """
     if name.startswith("test_") and iscoroutinefunction(obj):
         pytest.mark.asyncio(loop_scope="session")(obj)
