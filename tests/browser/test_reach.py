@@ -38,7 +38,7 @@ SHOWN = {
     "approve": "a-host",
     "alerts": "used twice",
     "wall": "one",
-    "stream": "No output yet",
+    "stream": "done",
 }
 """The pages, with what stands on each when it has read its rows."""
 
