@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import uvloop
 
 TESTS = """
 import asyncio, time
@@ -66,3 +69,8 @@ def test_a_limit_between_the_phases_of_a_test_ends_no_run(tmp_path: Path):
     result = run_tests(tmp_path, limit=60.0, conftest=CONFTEST, tests="def test_passes(): pass\n")
     assert result.returncode == 0, result.stdout
     assert "1 passed" in result.stdout, result.stdout
+
+
+async def test_asynchronous_tests_run_in_the_loop_of_the_server():
+    """pytest-asyncio takes the loop's factory from our fixture, which would have no effect under another name."""
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
