@@ -44,16 +44,17 @@ class Part:
         self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        started = asyncio.Event()
-        self._supervisor = asyncio.create_task(self._supervise(started))
-        await started.wait()
+        self._process = await self._forked()
+        self._supervisor = asyncio.create_task(self._supervise(self._process))
 
-    async def _supervise(self, started: asyncio.Event) -> None:
+    async def _supervise(self, process: ForkedProcess) -> None:
         while True:
-            with self._log.open("ab") as log:
-                self._process = await fork_onsembl(*self._arguments, stdout=log, stderr=log, env=self._environment)
-            started.set()
-            await self._process.wait()
+            await process.wait()
+            self._process = process = await self._forked()
+
+    async def _forked(self) -> ForkedProcess:
+        with self._log.open("ab") as log:
+            return await fork_onsembl(*self._arguments, stdout=log, stderr=log, env=self._environment)
 
     async def kill(self) -> None:
         """Send SIGKILL; the process is restarted."""

@@ -46,6 +46,8 @@ PRELOADED = (
     *("anyio._backends._asyncio", "cryptography.hazmat.backends.openssl.backend", "encodings.idna", "httpcore"),
     *("markdown_it", "wcwidth"),
 )
+PLACE = tempfile.gettempdir()
+"""Where the server's socket is. A test may give itself another folder for temporary files, which ends with it."""
 DEVNULL, PIPE, STDOUT = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
 Stream = int | IO[Any]
 
@@ -235,7 +237,7 @@ def _server() -> Path:
 @functools.cache
 def _started_server() -> Path:
     """Start a server, which ends with this process, and return the path of its socket. It need not be ready."""
-    folder = tempfile.TemporaryDirectory(prefix="onsembl-forked-")
+    folder = tempfile.TemporaryDirectory(prefix="onsembl-forked-", dir=PLACE)
     path = Path(folder.name) / "socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -326,6 +328,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(request["environment"])
+    tempfile.tempdir = None  # by this environment, not by the server's
     os.chdir(request["folder"])
     follow_clock(os.environ)
     remove_guard(os.environ)
