@@ -3,9 +3,12 @@ an agent, which a test starts with `COMMAND` or `anew`, is as it ships."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ssl
+from types import SimpleNamespace
 
+import uvicorn.server
 from argon2 import PasswordHasher
 from procrastinate.periodic import PeriodicDeferrer
 
@@ -23,3 +26,5 @@ def make_cheap() -> None:
     ssl.create_default_context = functools.cache(ssl.create_default_context)
     late = functools.partialmethod(PeriodicDeferrer.__init__, max_delay=MAKE_UP_SECONDS)
     PeriodicDeferrer.__init__ = late  # type: ignore[method-assign]
+    sleep = {"sleep": lambda seconds: asyncio.sleep(seconds / 10)}
+    uvicorn.server.asyncio = SimpleNamespace(**vars(asyncio) | sleep)  # type: ignore[assignment]
