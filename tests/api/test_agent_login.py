@@ -14,6 +14,8 @@ from support.frames import HELLO_TEXT
 from onsembl.agent.enrolment import credentials as store
 from onsembl.agent.enrolment.device_flow import PollInterval
 from onsembl.agent.errors import AgentError
+from onsembl.api.auth import device_flow
+from onsembl.api.routes import devices
 from onsembl.sql.database import connect
 
 pytestmark = pytest.mark.no_worker
@@ -35,8 +37,11 @@ def test_the_poll_interval_follows_the_servers_answers():
 
 
 @pytest.fixture
-async def logging_in(api, tmp_path: Path):
-    """Start `onsembl agent login`; yield the process and the output that it prints before it waits for the approval."""
+async def logging_in(api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Start `onsembl agent login`, which asks each second; yield the process and the output that it prints before it
+    waits for the approval."""
+    for module in (devices, device_flow):
+        monkeypatch.setattr(module, "POLL_SECONDS", 1)
 
     started: list[ForkedProcess] = []
 

@@ -139,8 +139,8 @@ def supabase_project(
         listener = socket.create_server(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            limits, auth = RealtimeLimits(private_only=private_only), AuthSettings(mail_server=mail_server)
-            with _served(project, address, listener, limits, auth) as builtin:
+            limits = RealtimeLimits(private_only=private_only, connect_error_backoff=0.0, join_error_backoff=0.0)
+            with _served(project, address, listener, limits, AuthSettings(mail_server=mail_server)) as builtin:
                 project.environment = clean_environment(
                     SUPABASE_URL=address,
                     SUPABASE_PUBLISHABLE_KEY=builtin.publishable_key,

@@ -33,6 +33,11 @@ SUBSCRIBE = """
 NOTES_CHANGES = {"event": "*", "schema": "public", "table": "notes"}
 
 
+@pytest.fixture
+def project(impatient: Any) -> Any:
+    return impatient
+
+
 @pytest.fixture(params=["1.0.0", "2.0.0"])
 async def client(request: pytest.FixtureRequest, project: Any, node: Any) -> Any:
     """Starts a Node process with a signed-in operator: `js = await client("ann")`."""

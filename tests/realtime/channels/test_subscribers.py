@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import time
@@ -16,7 +17,8 @@ from support.postgres import server_of
 from websockets.exceptions import ConnectionClosed
 
 from onsembl.cli.server.embedded_postgres import EmbeddedPostgres
-from onsembl.sql.database import connect
+from onsembl.realtime.channels import app
+from onsembl.sql.database import connect, create_pool
 
 from .conftest import IMPATIENT, NOTES, PATIENCE, open_wire
 
@@ -99,8 +101,9 @@ async def test_subscribers_reconnect_by_themselves(own_postgres, serve_project, 
         assert numbers == wanted
 
 
-async def test_only_subscribers_are_disconnected(own_postgres, serve_project):
+async def test_only_subscribers_are_disconnected(own_postgres, serve_project, monkeypatch):
     """A socket without subscriptions stays open, and its broadcasts work without a database."""
+    monkeypatch.setattr(app, "create_pool", functools.partial(create_pool, patience=1.0))
     async with serve_project(database_url=own_postgres.url(), limits=IMPATIENT) as project:
         async with await connect(own_postgres.url(), autocommit=True) as conn:
             await conn.execute(NOTES + "grant select on notes to service_role")
