@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM = ("bash", "cat", "chmod", "cp", "dirname", "env", "grep", "mkdir", "rm", "tail")
 """The programs that every system has."""
+SYSTEMS_PYTHON = Path("/usr/bin/python3")
 CHECKS = ["ruff check .", "ruff format --check ."]
 NO_NETWORK = "error: Temporary failure in name resolution"
 
@@ -173,6 +174,29 @@ def test_a_benchmark_that_does_not_exist_is_an_error(machine: Machine):
     assert (
         said == "dev: There is no benchmark named 'speed': neither loadtests/speed.py nor loadtests/speed_bench.py.\n"
     )
+
+
+# --- the Python
+
+
+def test_a_python_without_optimisations_is_not_taken(machine: Machine):
+    """A new environment gets the system's Python instead of one that was built without optimisations; an
+    environment that exists keeps its own."""
+    found = 'python) echo "$FOLDER/programs/found"; exit 0 ;;'
+    machine.has("uv", UV.replace("python) exit 0 ;;", found) + 'echo "by ${UV_PYTHON:-any}" >>"$FOLDER/calls"')
+    new_enough = [SYSTEMS_PYTHON, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+    systems = SYSTEMS_PYTHON.exists() and subprocess.run(new_enough, check=False).returncode == 0
+
+    def taken(is_optimised: bool) -> str:
+        machine.has("found", f"exit {int(is_optimised)}")
+        (machine.folder / "calls").unlink(missing_ok=True)
+        machine.run("run", "true")
+        return next(call for call in machine.calls if call.startswith("by "))
+
+    assert taken(is_optimised=True) == "by any"
+    assert taken(is_optimised=False) == (f"by {SYSTEMS_PYTHON}" if systems else "by any")
+    (machine.folder / ".venv").mkdir()
+    assert taken(is_optimised=False) == "by any"
 
 
 # --- uv

@@ -156,7 +156,7 @@ async def test_rejections_are_delayed(serve_project):
         async with open_wire(project.url, project.key) as wire:
             began = time.monotonic()
             await wire.reply(await wire.send("realtime:", "phx_join", {}, join_ref="1"))
-            assert time.monotonic() - began >= 0.2
+            assert time.monotonic() - began > 0.19  # the timers of the event loop are up to a millisecond early
     async with serve_project(limits=replace(IMPATIENT, join_error_backoff=3600.0)) as project:
         async with open_wire(project.url, project.key) as wire:
             ref = await wire.send("realtime:", "phx_join", {}, join_ref="1")
