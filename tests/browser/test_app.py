@@ -263,7 +263,7 @@ async def test_signing_out_stays_signed_out(center: Api, visit) -> None:
     assert await visitor.page.get_by_text("has ended").count() == 0
 
 
-@pytest.mark.parametrize("megabytes", [12, pytest.param(30, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("megabytes", [6, pytest.param(30, marks=pytest.mark.soak)])
 async def test_a_flood_ends_with_its_last_line(center: Api, visit, tmp_path: Path, megabytes: int) -> None:
     """Output that is faster than the browser draws neither stalls the page nor loses its end."""
     async with agent_running(center, tmp_path):

@@ -42,7 +42,7 @@ async def under_faults(
         yield center
 
 
-SHORT = Form(0.0, 0.5, 1.5, agents=2, most_at_once=4, most_pause=0.6)
+SHORT = Form(0.0, 0.5, 1.0, agents=2, most_at_once=4, most_pause=0.6)
 """The form of the default run, each fault once. It takes one of the two kinds of edges by its seed."""
 MIDDLE = Form(0.0, 0.5, 2.0, agents=3, most_at_once=4, faults=25)
 FAULTS = Form(0.0, 5.0, 40.0, agents=14, most_at_once=4, faults=LONG, most_pause=4.0)

@@ -51,8 +51,18 @@ REACHED = """(within) => {
     one.dataset.reached = String(++window.pressed);
     return again !== undefined && window.pressed - again !== 1; // a field of a date is left by several presses
 }"""
+BEGIN_IN = """(within) => {
+    const part = document.querySelector(within);
+    part.tabIndex = -1;
+    part.focus();
+}"""
 LEFT = f"""() => [...document.querySelectorAll("[data-to-reach]")]
     .filter((one) => one.isConnected && !(one.type === "radio" && one.name !== "")).map({NAME})"""
+
+
+async def begin_in(page: Page, within: str) -> None:
+    """Have the next Tab lead to the first control of this part of the page."""
+    await page.evaluate(BEGIN_IN, within)
 
 
 async def lost(page: Page, within: str = "body") -> list[str]:
@@ -63,7 +73,8 @@ async def lost(page: Page, within: str = "body") -> list[str]:
 
 async def unreached(page: Page, within: str = "body") -> list[str]:
     """Press Tab until it leaves this part of the page or comes to the same control again; return the controls of the
-    part that it has not come to. Where the focus is elsewhere at first, Tab leads into the part first."""
+    part that it has not come to. Where the focus is elsewhere at first, Tab leads into the part first; `begin_in` makes
+    that one press."""
     await page.evaluate(MARK, within)
     while await page.evaluate(REACHED, within) is not True:
         await page.keyboard.press("Tab")
