@@ -169,9 +169,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long forms to `--all`. Put long tests first, so that no process ends with one alone, then those of
-    agents, which end the browser, and then files of each folder in turn: those of the browser keep the processor busy
-    while others wait."""
+    """Leave the long forms to `--all`. Put the tests of agents first, because they end the session's browser, then long
+    tests, so that no process ends with one alone, and then files of each folder in turn: those of the browser keep the
+    processor busy while others wait."""
     if not config.getoption("--all"):
         config.hook.pytest_deselected(items=[item for item in items if _is_long_form(item)])
         items[:] = [item for item in items if not _is_long_form(item)]
@@ -180,7 +180,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for name, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
         folder = list(group)
         places |= {file: -1 if name == "agent" else place / len(folder) for place, file in enumerate(folder)}
-    items.sort(key=lambda item: (-_seconds(item), places[item.path]))
+    items.sort(key=lambda item: (places[item.path] >= 0, -_seconds(item), places[item.path]))
 
 
 def _folder(file: Path) -> str:

@@ -38,7 +38,8 @@ def project(impatient: Any) -> Any:
     return impatient
 
 
-@pytest.fixture(params=["1.0.0", "2.0.0"])
+# The page speaks 2.0.0; with 1.0.0 the default run has one of these tests, and others that send bytes.
+@pytest.fixture(params=[pytest.param("1.0.0", marks=pytest.mark.soak), "2.0.0"])
 async def client(request: pytest.FixtureRequest, project: Any, node: Any) -> Any:
     """Starts a Node process with a signed-in operator: `js = await client("ann")`."""
 
