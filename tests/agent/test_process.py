@@ -98,9 +98,9 @@ def look(*_):
     global size
     before, size = size, os.get_terminal_size()
     if size != before: print(f"drawn with {size.lines} rows")
-signal.signal(signal.SIGWINCH, look)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 print("ready", flush=True)
-while True: signal.pause()
+while True: look(signal.sigwait([signal.SIGWINCH]))
 """
 
 

@@ -26,17 +26,24 @@ READS_LINES = shlex.join(
     [
         sys.executable,
         "-c",
-        """import os, signal
-def tell_size(*_):
-    os.write(1, b"%d %d\\n" % tuple(reversed(os.get_terminal_size())))
-signal.signal(signal.SIGWINCH, tell_size)
+        """import os, select, signal
+woken, wakes = os.pipe()
+os.set_blocking(wakes, False)
+signal.set_wakeup_fd(wakes)
+signal.signal(signal.SIGWINCH, lambda *_: None)
 print("reads", flush=True)
 while True:
-    print(f"<{input()}>", flush=True)""",
+    ready, _, _ = select.select([0, woken], [], [])
+    if woken in ready:
+        os.read(woken, 64)
+        os.write(1, b"%d %d\\n" % tuple(reversed(os.get_terminal_size())))
+    if 0 in ready:
+        print(f"<{input()}>", flush=True)""",
     ]
 )
-"""Echoes each line, and prints the terminal's size when it changes. (Bash's `read -t` loses what comes as its time runs
-out.)"""
+"""Echoes each line, and prints the terminal's size when it changes. (A handler of the signal is called only after the
+next line where the signal comes just before the program waits for one. Bash's `read -t` loses what comes as its time
+runs out.)"""
 
 
 class Person:

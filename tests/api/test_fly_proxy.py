@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 from support.agents import until
+from support.connections import closing
 from support.fly_proxy import FlyProxy, HealthCheck, stop_machine
 
 
@@ -15,11 +16,11 @@ from support.fly_proxy import FlyProxy, HealthCheck, stop_machine
 async def machine(name: str, broken: set[str]) -> AsyncGenerator[str]:
     """Answers each request with its name; its health check fails while it is among the `broken`."""
 
+    @closing
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         status = "503 No" if name in broken and b"/readyz" in head else "200 OK"
         writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(name)}\r\nconnection: close\r\n\r\n{name}".encode())
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:

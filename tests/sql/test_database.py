@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from psycopg import waiting
 from psycopg.pq import TransactionStatus
+from support.connections import closing
 
 from onsembl.realtime.replication.wal_stream import stream_wal
 from onsembl.sql import database
@@ -127,11 +128,13 @@ async def _silent_server() -> AsyncGenerator[tuple[str, asyncio.Event, asyncio.E
     disconnection."""
     asked, closed = asyncio.Event(), asyncio.Event()
 
+    @closing
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1024):
-            asked.set()
-        closed.set()
-        writer.close()
+        try:
+            while await reader.read(1024):
+                asked.set()
+        finally:
+            closed.set()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]

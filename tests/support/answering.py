@@ -7,6 +7,8 @@ import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from support.connections import closing
+
 from onsembl.agent.enrolment.credentials import Credentials
 
 
@@ -16,13 +18,13 @@ async def answering(
 ) -> AsyncGenerator[Credentials]:
     """Credentials for a server that answers everything so, with `tls` encrypted."""
 
+    @closing
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         head = f"HTTP/1.1 {status}\r\nLocation: https://elsewhere.example/\r\nConnection: close\r\n"
         head += f"Content-Type: {kind}\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         await writer.drain()
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
     async with server:

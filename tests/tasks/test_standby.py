@@ -14,6 +14,7 @@ import pytest
 from procrastinate import periodic
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
+from support.connections import closing
 from support.control_center import clean_environment
 from support.forked import ForkedProcess, fork_onsembl
 from support.frames import HELLO_TEXT, next_message
@@ -65,7 +66,7 @@ class StartingProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio forgets the task of a connection that its client has closed, and it would be collected as garbage.
-        request = asyncio.ensure_future(self._serve(reader, writer))
+        request = asyncio.ensure_future(closing(self._serve)(reader, writer))
         self._requests.add(request)
         await request
 
@@ -82,7 +83,6 @@ class StartingProxy:
             worker = await fork_onsembl("worker", *options, env=environment)
             self.workers.append(worker)
             writer.write(await _passed_on(worker, port, request))
-        writer.close()
 
 
 async def _passed_on(worker: ForkedProcess, port: int, request: bytes) -> bytes:

@@ -7,6 +7,7 @@ import asyncio
 import httpx
 import pytest
 from support.answering import answering
+from support.connections import closing
 from support.untrusted import untrusted_tls
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -82,11 +83,11 @@ async def test_the_address_of_a_client_is_its_own(serve_project, monkeypatch):
     """Realtime is told the address of the client that asked, whatever the client says of itself."""
     told: asyncio.Queue[httpx.Headers] = asyncio.Queue()
 
+    @closing
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
         told.put_nowait(httpx.Headers([tuple(line.split(": ", 1)) for line in head]))
         writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server, serve_project(**passing_on(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as other:
