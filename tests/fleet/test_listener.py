@@ -108,8 +108,12 @@ async def test_every_listener_begins_again_after_a_lost_connection(database_url)
             await one.until(lambda one=one, channel=channel: one.payloads == [f"{channel} x"])
 
 
-async def test_a_connection_that_falls_silent_is_replaced(database_url, monkeypatch):
-    """A connection over which nothing comes any more is found by a question: its listeners begin again on another."""
+async def test_a_connection_that_falls_silent_is_replaced(own_postgres, monkeypatch):
+    """A connection over which nothing comes any more is found by a question: its listeners begin again on another.
+
+    The server is the test's own: while one of its processes is stopped, it makes and drops no database.
+    """
+    database_url = own_postgres.url()
     monkeypatch.setattr(module, "CHECK_SECONDS", 0.2)
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
     async with listening(database_url, "a") as (_, (a,), _):
