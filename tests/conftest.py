@@ -177,10 +177,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not _is_long_form(item)]
     files = dict.fromkeys(item.path for item in items)
     places: dict[Path, float] = {}
-    for name, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
+    for _, group in itertools.groupby(sorted(files, key=_folder), key=_folder):
         folder = list(group)
-        places |= {file: -1 if name == "agent" else place / len(folder) for place, file in enumerate(folder)}
-    items.sort(key=lambda item: (places[item.path] >= 0, -_seconds(item), places[item.path]))
+        places |= {file: place / len(folder) for place, file in enumerate(folder)}
+    items.sort(key=lambda item: (_folder(item.path) != "agent", -_seconds(item), places[item.path]))
 
 
 def _folder(file: Path) -> str:

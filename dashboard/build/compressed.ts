@@ -6,7 +6,7 @@ import { brotliCompress, constants, gzip } from "node:zlib";
 import type { Plugin } from "vite";
 
 const TEXTS = /\.(?:js|css|html|svg)$/;
-/** Brotli's best quality, 11, takes as long as the rest of the build, and 2 % fewer bytes. */
+/** Brotli's best quality, 11, takes as long as the rest of the build, and gives 2 % fewer bytes. */
 const QUALITY = 10;
 
 /**

@@ -181,9 +181,9 @@ async def test_every_control_is_reached_by_key(center: Api, visit) -> None:
             left += [f"{name}: {one}" for one in await unreached(page, "main")]
         for number, name in enumerate(SHOWN):
             await opened(page, center.url, name)
-            if number > 0:  # what is around the pages is the same
-                await begin_in(page, "main")
-            left += [f"{name}: {one}" for one in await unreached(page, "main" if number > 0 else "body")]
+            within = "body" if number == 0 else "main"  # what is around the pages is the same
+            await begin_in(page, within)
+            left += [f"{name}: {one}" for one in await unreached(page, within)]
         await page.goto(f"{center.url}/#/agents/one")
         await visitor.attached()
         left += [f"agent: {one}" for one in await unreached(page)]

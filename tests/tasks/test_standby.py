@@ -14,7 +14,6 @@ import pytest
 from procrastinate import periodic
 from support.agents import FINAL, Operator, agent_running, until
 from support.api_calls import call_api
-from support.connections import closing
 from support.control_center import clean_environment
 from support.forked import ForkedProcess, fork_onsembl
 from support.frames import HELLO_TEXT, next_message
@@ -66,7 +65,8 @@ class StartingProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio forgets the task of a connection that its client has closed, and it would be collected as garbage.
-        request = asyncio.ensure_future(closing(self._serve)(reader, writer))
+        request = asyncio.ensure_future(self._serve(reader, writer))
+        request.add_done_callback(lambda _: writer.close())
         self._requests.add(request)
         await request
 
