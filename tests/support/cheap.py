@@ -12,14 +12,14 @@ import uvicorn.server
 from argon2 import PasswordHasher
 from procrastinate.periodic import PeriodicDeferrer
 
-MAKE_UP_SECONDS = 60
+MAKE_UP_SECONDS = 5
 """How late a starting worker still queues a periodic job."""
 
 
 def make_cheap() -> None:
     """Hash passwords in microseconds instead of 0.15 s and 64 MiB, and read the certificates of this machine once
-    instead of for each HTTP client. A worker that starts makes up for the hourly jobs of the last minute only, instead
-    of the last ten: else several hundred workers run them all when the tests run then.
+    instead of for each HTTP client. A worker that starts makes up for the periodic jobs of the last seconds only,
+    instead of the last ten minutes: else nearly every worker runs one, and for ten minutes an hour all of them.
     """
     cheap = functools.partialmethod(PasswordHasher.__init__, time_cost=1, memory_cost=8, parallelism=1)
     PasswordHasher.__init__ = cheap  # type: ignore[method-assign]
