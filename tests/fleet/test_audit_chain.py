@@ -311,12 +311,20 @@ async def test_days_past_their_time_are_dropped_and_the_chain_goes_on(conn: Conn
 
 
 async def test_partitions_are_made_ahead(conn: Connection):
-    """Partitions exist for the next two weeks, each with row-level security, so every writer finds its day's
-    partition."""
+    """Partitions exist from yesterday to a week from now, each with row-level security, so every writer finds its day's
+    partition; one that is missing is made again."""
+    await audit_chain.keep_partitions(conn, 30)  # the database may be of the day before
     cursor = await conn.execute(
-        """select count(*) as count, bool_and(c.relrowsecurity) as secured from pg_inherits i
-           join pg_class c on c.oid = i.inhrelid where i.inhparent = 'onsembl.audit'::regclass"""
+        """select array_agg(right(c.relname, 8) order by c.relname) as days, bool_and(c.relrowsecurity) as secured,
+                  (select array_agg(to_char(day, 'YYYYMMDD')) from generate_series(-1, 7) ahead,
+                   lateral (select (now() at time zone 'UTC')::date + ahead) days(day)) as wanted
+           from pg_inherits i join pg_class c on c.oid = i.inhrelid
+           where i.inhparent = 'onsembl.audit'::regclass"""
     )
     row = await cursor.fetchone()
-    assert row["count"] >= 15
+    assert row["days"][-9:] == row["wanted"]
     assert row["secured"]
+    await conn.execute(f"drop table audit_{row['wanted'][-1]}")
+    await audit_chain.keep_partitions(conn, 30)
+    cursor = await conn.execute("select to_regclass(%s) is not null as found", [f"audit_{row['wanted'][-1]}"])
+    assert (await cursor.fetchone())["found"]
