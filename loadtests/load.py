@@ -31,8 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
-from center import Center, center
+from center import Center, center, session
 from fleet_agents import PAUSE_SECONDS, TRAFFIC
 from load_process import STATION_VIEWERS
 from operators import COMMAND_SECONDS
@@ -113,6 +114,10 @@ async def run(options: argparse.Namespace) -> int:
         accounts: list[tuple[str, str]] = []
         if options.url:
             url, email, password = options.url.rstrip("/"), options.email, os.environ["ONSEMBL_PASSWORD"]
+            if (why := await _not_signed_in(url, email, password)) is not None:
+                print(f"missed: {why}")
+                _write(options.json, {"missed": [why]})
+                return 1
         else:
             server = await stack.enter_async_context(center())
             url, email, password = server.url, server.email, server.password
@@ -161,9 +166,23 @@ async def run(options: argparse.Namespace) -> int:
         for why in missed:
             print(f"missed: {why}")
         measured["missed"] = measured.get("missed", []) + missed
-        if options.json is not None:
-            options.json.write_text(json.dumps(measured, indent=2) + "\n")
+        _write(options.json, measured)
         return 1 if code or missed else 0
+
+
+async def _not_signed_in(url: str, email: str, password: str) -> str | None:
+    """Why nobody can sign in at the URL; None after a sign-in."""
+    async with session() as http:
+        try:
+            await Center(url, http, email, password).sign_in()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"{email} could not sign in at {url}: {error or type(error).__name__}"
+    return None
+
+
+def _write(file: Path | None, found: dict[str, Any]) -> None:
+    if file is not None:
+        file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _ramp(shape: Shape, options: argparse.Namespace) -> dict[str, Any] | None:

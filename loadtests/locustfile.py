@@ -264,7 +264,7 @@ if RAMP:
                 return None
             if self._users and driver.added < self._users:
                 self._since = now  # they are still coming
-            elif now - self._since >= RAMP["seconds"]:
+            elif self._users == 0 or now - self._since >= RAMP["seconds"]:
                 self._since = now
                 if self._users == 0 or self._within(driver.recent()):
                     self._users += RAMP["step"]

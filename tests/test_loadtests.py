@@ -107,7 +107,8 @@ def test_loads_at_one_address(load, running_center):
     exceed_a_threshold(load, "1", *QUICK, *running_center)
     cut_everybody_off(load, "2", *QUICK, *running_center)
     ramp_up(load, 1, 3, *running_center)
-    kill_a_load(*running_center)
+    kill_a_load("steady", "locust", "the load did not come to its end", *running_center)
+    kill_a_load("limit", str(FOLDER / "load_process.py"), "the load ended before it had seen", *running_center)
 
 
 @pytest.mark.load
@@ -135,7 +136,7 @@ def test_a_ramp_says_how_many_it_held(load, memory):
 @pytest.mark.timeout(200)
 def test_a_killed_load_fails(memory):
     """A load whose Locust process is killed fails."""
-    kill_a_load()
+    kill_a_load("steady", "locust", "the load did not come to its end")
 
 
 def exceed_a_threshold(load, seconds, *options):
@@ -159,30 +160,29 @@ def ramp_up(load, step, seconds, *options):
     assert f"{agents} agents × 5 viewers" in said and f"the limit at any: {agents} agents × 5 viewers" in said
 
 
-def kill_a_load(*options):
-    """A load whose Locust process is killed fails."""
+def kill_a_load(shape, program, why, *options):
+    """A load fails, and does not wait, when Locust or the process with the agents and operators is killed."""
     people = ("--agents", "1", "--operators", "0", "--seconds", "60")
-    command = [sys.executable, str(LOAD), "steady", *people, *options]
+    command = [sys.executable, str(LOAD), shape, *people, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         assert run.stdout is not None
         next(line for line in run.stdout if "All users spawned" in line)
-        (locust,) = (child for child in psutil.Process(run.pid).children() if "locust" in child.cmdline())
-        locust.send_signal(signal.SIGKILL)
+        processes = psutil.Process(run.pid).children(recursive=True)
+        (killed,) = (process for process in processes if program in process.cmdline())
+        killed.send_signal(signal.SIGKILL)
         said = run.stdout.read()
-    assert run.returncode == 1 and "missed: the load did not come to its end" in said
+    assert run.returncode == 1 and f"missed: {why}" in said, said
 
 
-def test_a_load_that_reaches_nobody_fails(load):
-    """A load that reaches no server ends with an error."""
-    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--seconds", "5")
-    said = load("steady", *where, code=1, ONSEMBL_PASSWORD="none")
-    assert "missed: the load ended before it had seen everything to its end" in said
-
-
-def test_no_ramp_waits_for_a_load_that_has_ended(load):
-    """A ramp ends when its load ends."""
-    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org")
-    load("limit", *where, code=1, ONSEMBL_PASSWORD="none")
+@pytest.mark.parametrize("shape", ["steady", "limit"])
+def test_a_load_at_an_address_without_a_control_center_fails_at_once(load, tmp_path, shape):
+    """A load without a sign-in fails with the reason, before Locust starts."""
+    where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--json", str(tmp_path / "found.json"))
+    said = load(shape, *where, code=1, ONSEMBL_PASSWORD="none")
+    assert "Starting Locust" not in said
+    (why,) = json.loads((tmp_path / "found.json").read_text())["missed"]
+    assert why.startswith("nobody@example.org could not sign in at http://127.0.0.1:9: Cannot connect")
+    assert said == f"missed: {why}\n"
 
 
 @pytest.mark.parametrize(
