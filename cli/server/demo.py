@@ -24,7 +24,7 @@ from onsembl.fleet.commands import CommandContent, send
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import AgentKind
 from onsembl.sql import agents, audit, enrolment, refresh_tokens
-from onsembl.sql.database import Connection, connect
+from onsembl.sql.database import DATABASE_ERRORS, Connection, connect
 from onsembl.sql.first_steps import DEMO_LABEL
 
 ACTOR = audit.Actor("system", name="demo")
@@ -138,7 +138,11 @@ class Demo:
         folder = self._folder / agent.name
         await asyncio.to_thread(agent.prepare, folder)
         await asyncio.to_thread(self._stop_leftover, agent)
-        store.save(self._state / agent.name, await _credentials(agent, server, database_url))
+        try:
+            credentials = await _credentials(agent, server, database_url)
+        except DATABASE_ERRORS as error:
+            raise AgentError(f"The database has no answer for the agent {agent.name}: {str(error).strip()}") from error
+        store.save(self._state / agent.name, credentials)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "onsembl.cli.main", "agent", "run", "--insecure", "--name", agent.name),
             *("--state-dir", str(self._state), "--cwd", str(folder), *agent.arguments(folder)),
