@@ -108,7 +108,8 @@ def test_loads_at_one_address(load, running_center):
     cut_everybody_off(load, "2", *QUICK, *running_center)
     ramp_up(load, 1, 3, *running_center)
     kill_a_load("steady", "locust", "the load did not come to its end", *running_center)
-    kill_a_load("limit", str(FOLDER / "load_process.py"), "the load ended before it had seen", *running_center)
+    for shape in ("steady", "limit"):
+        kill_a_load(shape, str(FOLDER / "load_process.py"), "the load ended before it had seen", *running_center)
 
 
 @pytest.mark.load
@@ -162,7 +163,7 @@ def ramp_up(load, step, seconds, *options):
 
 def kill_a_load(shape, program, why, *options):
     """A load fails, and does not wait, when Locust or the process with the agents and operators is killed."""
-    people = ("--agents", "1", "--operators", "0", "--seconds", "60")
+    people = ("--agents", "1", "--operators", "0", "--seconds", "600")  # longer than a test may wait
     command = [sys.executable, str(LOAD), shape, *people, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
         assert run.stdout is not None
@@ -176,10 +177,9 @@ def kill_a_load(shape, program, why, *options):
 
 @pytest.mark.parametrize("shape", ["steady", "limit"])
 def test_a_load_at_an_address_without_a_control_center_fails_at_once(load, tmp_path, shape):
-    """A load without a sign-in fails with the reason, before Locust starts."""
+    """A load without a sign-in fails with the reason alone, before Locust starts."""
     where = ("--url", "http://127.0.0.1:9", "--email", "nobody@example.org", "--json", str(tmp_path / "found.json"))
     said = load(shape, *where, code=1, ONSEMBL_PASSWORD="none")
-    assert "Starting Locust" not in said
     (why,) = json.loads((tmp_path / "found.json").read_text())["missed"]
     assert why.startswith("nobody@example.org could not sign in at http://127.0.0.1:9: Cannot connect")
     assert said == f"missed: {why}\n"
