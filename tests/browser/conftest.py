@@ -45,6 +45,7 @@ REMEMBER_NOTICES = """
     }).observe(document, { subtree: true, childList: true });
 """
 NOTICED = "(text) => window.notices.some((notice) => notice.includes(text))"
+BARE_SOCKETS_HEARTBEAT = 600.0
 DESK: ViewportSize = {"width": 1440, "height": 900}
 
 
@@ -213,8 +214,13 @@ async def visit(browser: Browser) -> AsyncGenerator[Callable[..., object]]:
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
-    return Settings(database_url=database_url, public_url="")
+def settings(request: pytest.FixtureRequest, database_url: str) -> Settings:
+    """Those of an instance. The agents of a test without a worker are bare sockets, which answer no ping: they stay
+    connected for as long as a slow machine takes."""
+    settings = Settings(database_url=database_url, public_url="")
+    if request.node.get_closest_marker("no_worker"):
+        return replace(settings, worker=None, heartbeat=BARE_SOCKETS_HEARTBEAT)
+    return settings
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
+import pytest
 from support.agents import Operator
 from support.api_calls import call_api
 from support.asking_agents import running
@@ -16,6 +17,7 @@ from onsembl.protocol.ids import AgentId
 from onsembl.sql.database import connect
 
 
+@pytest.mark.no_worker
 async def test_the_list_says_what_each_agent_does(center: Api, visit) -> None:
     """An agent is idle, working, waiting, halted, paused and offline as the server says; one that works and is silent
     for longer than usual is marked, with the step that it is at."""
