@@ -132,9 +132,10 @@ class Relays:
     # For messages between instances
 
     def agent_connected(self, agent_id: AgentId, epoch: Epoch, *, here: bool) -> None:
-        """An agent has connected, under this epoch: leave its past owner, and follow it."""
+        """An agent has connected, under this epoch: leave its past owner, and follow it. An owner may be known before
+        the messages of it and of earlier ones come."""
         terminal = self.terminals.get(agent_id)
-        if terminal is None:
+        if terminal is None or epoch < terminal.epoch:
             return
         if here:
             self._stop(terminal)
@@ -189,6 +190,7 @@ class Relays:
             connection = await self._connection(owner)
             if terminal.ended or owner.epoch < terminal.epoch:  # the agent has moved meanwhile
                 return False
+            terminal.epoch = owner.epoch
             channel = connection.watch(terminal, owner.epoch)
         except RelayFailed as error:
             self._log_failure(terminal, str(error))

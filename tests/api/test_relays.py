@@ -22,12 +22,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from onsembl.api.instances.instance import Instance
-from onsembl.api.instances.relay_connection import RelayConnection, connect_to
+from onsembl.api.instances.relay_connection import RelayChannel, RelayConnection, connect_to
 from onsembl.api.instances.relay_socket import RelaySession
 from onsembl.api.terminals import terminal_socket
 from onsembl.api.terminals.archiver import Archiver
 from onsembl.api.terminals.catch_up import NOT_YET_ARCHIVED
 from onsembl.api.terminals.stream_resumption import read
+from onsembl.fleet.instance_messages import AgentConnected
 from onsembl.protocol.byte_times import ByteTimes
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.files import PART_CHARACTERS
@@ -181,6 +182,39 @@ async def the_relay_finds_out_itself_that_an_agent_has_moved(center: Center):
         await the_relay_follows_an_agent_that_moves(center, told=False)
 
 
+async def late_messages_of_an_agents_connections_change_nothing(center: Center):
+    """The messages that an agent has connected, first here and then to another instance, come while this instance asks
+    the other one for its terminal."""
+    one, two = center.one, center.two
+    agent = await one.enrol("late")
+    late: list[tuple[Instance, AgentConnected]] = []
+    came = asyncio.Event()
+    apply, watch = Instance._agent_connected, RelayConnection.watch
+
+    def hold(instance: Instance, connected: AgentConnected) -> None:
+        if instance._services is one.services:
+            late.append((instance, connected))
+            if len(late) == 2:
+                came.set()
+
+    def watch_and_hear(*arguments) -> RelayChannel:
+        channel = watch(*arguments)
+        for instance, connected in late:
+            asyncio.get_running_loop().call_soon(apply, instance, connected)
+        return channel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Instance, "_agent_connected", hold)
+        patch.setattr(RelayConnection, "watch", watch_and_hear)
+        async with one.agent_socket(agent) as socket:
+            await greet(socket)
+        async with two.agent_socket(agent) as socket, one.terminal_socket(agent.id) as viewer:
+            await greet(socket)
+            await came.wait()
+            assert (await attach(viewer, center.token))["mode"] == "tail"
+            assert served(two, agent) == 1
+
+
 async def a_viewer_stays_while_its_agents_instance_is_lost(center: Center):
     """The connection between the instances breaks: the viewer waits, and goes on with the next byte."""
     one, two = center.one, center.two
@@ -210,8 +244,8 @@ async def a_relay_that_hangs_is_given_up(center: Center):
     page = str(uuid4())
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("PING_SECONDS", "PONG_SECONDS"):
-            patch.setattr(f"onsembl.api.instances.relay_connection.{name}", 0.5)
+        for name, seconds in (("PING_SECONDS", 0.5), ("PONG_SECONDS", 600.0)):
+            patch.setattr(f"onsembl.api.instances.relay_connection.{name}", seconds)
         link = await stack.enter_async_context(CuttableLink(""))
         settings = replace(center.two.services.settings, address=link.url.removeprefix("http://"))
         silent = await stack.enter_async_context(running(settings))
@@ -222,7 +256,10 @@ async def a_relay_that_hangs_is_given_up(center: Center):
         await attach(viewer, center.token, client_id=page)
         await viewer.send(json.dumps({"type": "take_control", "client_id": page}))
         assert (await next_message(viewer, "controlled"))["controller"]["client_id"] == page
-        patch.setattr("onsembl.api.instances.relay_connection.CONNECT_SECONDS", 0.5)
+        for name in ("CONNECT_SECONDS", "PONG_SECONDS"):
+            patch.setattr(f"onsembl.api.instances.relay_connection.{name}", 0.5)
+        for connection, _ in list(one.services.relays._running.values()):
+            connection._socket.ping_timeout = 0.5
         link.hold("answers")
         await socket.send(encode_output(0, b"late"))
         assert (await next_message(viewer, "controlled"))["controller"] is None
@@ -558,6 +595,7 @@ async def an_agents_path_is_the_same_door(center: Center):
         an_operator_elsewhere_has_control,
         the_relay_follows_an_agent_that_moves,
         the_relay_finds_out_itself_that_an_agent_has_moved,
+        late_messages_of_an_agents_connections_change_nothing,
         a_viewer_stays_while_its_agents_instance_is_lost,
         a_relay_that_hangs_is_given_up,
         a_relaying_instance_that_is_silent_is_let_go,
