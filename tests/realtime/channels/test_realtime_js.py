@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 
 from onsembl.protocol.states import Role
 from onsembl.realtime.auth.settings import AuthSettings
+from onsembl.realtime.channels.channel import REPLICATION_READY
 from onsembl.sql.database import connect
 
 from .conftest import NOTES
@@ -158,8 +159,10 @@ async def test_a_private_channel(client, project):
     )
     js = await client("ann")
     join = """
-        state[args.topic] = state.client.channel(args.topic, { config: { private: true, broadcast: { self: true } } });
+        const broadcast = { self: true, replication_ready: true };
+        state[args.topic] = state.client.channel(args.topic, { config: { private: true, broadcast } });
         state[args.topic].on("broadcast", { event: "*" }, (message) => emit("broadcast", message));
+        state[args.topic].on("system", {}, (payload) => emit("system", payload));
         state[args.topic].subscribe((status, error) => emit(args.topic, { status, error: error?.message ?? null }));
     """
     await js.run(join, topic="ours")
@@ -170,6 +173,7 @@ async def test_a_private_channel(client, project):
     assert "You do not have permissions to read from this Channel topic: theirs" in rejected["error"]
     await js.run('await state.ours.send({ type: "broadcast", event: "e", payload: { n: 1 } });')
     assert (await js.event("broadcast"))["payload"] == {"n": 1}
+    assert (await js.event("system"))["message"] == REPLICATION_READY
     await project.execute("""select realtime.send('{"n": 2}', 'e', 'ours')""")
     message = await js.event("broadcast")
     assert message["payload"]["n"] == 2
