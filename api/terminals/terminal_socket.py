@@ -82,9 +82,11 @@ async def terminal_socket(websocket: WebSocket) -> None:
         await websocket.send_denial_response(problem.response())
         return
     agent_id = AgentId(websocket.path_params["agent_id"])
-    if (replay := await services.affinity.replay(websocket.headers, agent_id)) is not None:
-        await websocket.send_denial_response(replay)
-        return
+    if agent_id not in services.hub.links:
+        replay = await services.affinity.replay(websocket.headers, agent_id)
+        if replay is not None:
+            await websocket.send_denial_response(replay)
+            return
     if services.drain.begun and agent_id not in services.hub.links and not services.drain.is_moving(agent_id):
         await websocket.send_denial_response(services.drain.refusal(websocket.headers))
         return

@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 
 from onsembl.api.instances.affinity import Affinity
 from onsembl.api.instances.instance import Instance
+from onsembl.fleet.instance_messages import AgentConnected
 from onsembl.protocol.affinity import fly_address, machine_of, preferred
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
@@ -86,12 +87,22 @@ async def viewers_come_to_the_machine_of_their_agent(center: Center):
 
 
 async def a_viewer_follows_an_agent_that_moves(center: Center):
-    """A viewer whose agent connects to another machine is closed, and goes on there with the next byte."""
+    """A viewer whose agent connects to another machine is closed, and goes on there with the next byte, even if that
+    machine has yet to hear that the agent is not where it was a moment ago."""
     one, two, proxy = center.one, center.two, center.proxy
     agent = await one.enrol("moves")
-    async with one.agent_socket(agent) as socket:
+    apply = Instance._agent_connected
+
+    def hear(instance: Instance, connected: AgentConnected) -> None:
+        if instance._services is not two.services:
+            apply(instance, connected)
+
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(Instance, "_agent_connected", hear)
+        socket = await stack.enter_async_context(one.agent_socket(agent))
         stream = (await greet(socket))["stream_id"]
         await socket.send(encode_output(0, b"first "))
+        proxy.first = MACHINES[1]
         async with terminal_socket(proxy.url, agent.id) as viewer:
             await attach(viewer, center.token)
             assert await read_bytes(viewer, 6) == b"first "
