@@ -29,6 +29,7 @@ AGENT_DISABLED = "This agent is disabled."
 CREDENTIALS_REVOKED = "This agent's credentials are revoked."
 REUSED = "A refresh token of this agent was used twice."
 SUPERSEDED = "The agent has connected to another instance."
+LET_IN_AGAIN = "This agent has been let in again: connect again."
 TAKEN_FOR_LOST = "This connection was taken for lost: connect again."
 
 
@@ -165,8 +166,16 @@ class Instance:
                 await self._disconnect_agent(agent_id, CloseCode.REVOKED, AGENT_DISABLED)
 
     async def _disconnect_agent(self, agent_id: AgentId, code: CloseCode, reason: str) -> None:
-        """Close the agent's connection here, also one that is just being made."""
+        """Close the agent's connection here, also one that is just being made. An agent that has been let in again,
+        before this message came, is to connect again."""
         async with self._hub.connecting[agent_id]:
+            admitted = self._services.presence.admitted.get(agent_id)
+            if admitted is None:
+                return
+            async with self._services.pool.connection() as conn:
+                revoked = await agents.revoked_since(conn, {agent_id: admitted.issued_at})
+            if not revoked:
+                code, reason = CloseCode.GOING_AWAY, LET_IN_AGAIN
             self._hub.disconnect(agent_id, code, reason)
 
     async def _disconnect_revoked_agents(self) -> None:

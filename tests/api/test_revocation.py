@@ -20,6 +20,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from onsembl.api.auth.agent_keys import AgentKeys, kid_of, new_private_pem
 from onsembl.api.http.problems import Problem
 from onsembl.cli.server.keys import _rotate_agents, _rotate_operators
+from onsembl.fleet import instance_messages
+from onsembl.fleet.instance_messages import InstanceMessage
 from onsembl.protocol.close_codes import CloseCode
 from onsembl.protocol.ids import AgentId
 from onsembl.protocol.states import Role
@@ -76,6 +78,19 @@ async def test_a_disabled_agent_is_closed_wherever_it_is(instances):
     assert (await here.http.post("/v1/agents/token", headers=refresh)).status_code == 401
     await change(here, admin, "agents", agent.id, "enable")
     await (await connected(here, agent)).close()
+
+
+@pytest.mark.parametrize("op", ["disabled", "credentials_ended", "reused"])
+async def test_an_agent_that_was_let_in_again_comes_back(api, op):
+    """The message that it was disabled, or that its credentials were revoked, comes when that is over: its connection
+    is closed, but not for good."""
+    agent = await api.enrol()
+    socket = await connected(api, agent)
+    async with await connect(api.database_url, role="onsembl_api") as conn:
+        message = InstanceMessage(op=op, agent_id=UUID(agent.id))
+        await instance_messages.send(conn, api.services.presence.instance_id, message)
+    assert await close_code(socket) == CloseCode.GOING_AWAY
+    await (await connected(api, agent)).close()
 
 
 async def test_a_disabled_agents_command_does_not_run_for_ever(settings, tmp_path):
