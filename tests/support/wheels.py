@@ -77,6 +77,7 @@ def sources_with_wheel(cluster: Path, *, small_page: bool) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of a build that failed, which the next test tries again
             built(partial, small_page=small_page)
             partial.rename(folder)
     return folder
