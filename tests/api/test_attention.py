@@ -85,7 +85,7 @@ async def test_a_request_is_answered_once(api, operator):
         changed = {"decision": "allow", "input": '{"command":"npm test -- --watch=false"}', "cli_rule": None}
         answered = await call_api(operator, "POST", path, body_of(asked, decision=changed))
         assert (answered["state"], answered["answered_by_name"]) == ("answered", "operator@example.org")
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert (answer["decision"], answer["by"]) == (changed, "operator@example.org")
         problem = await call_api(operator, "POST", path, body_of(asked), 409)
         assert "answered by operator@example.org" in problem["detail"] and problem["state"] == "answered"
@@ -115,7 +115,7 @@ async def test_answers_of_two_at_the_same_moment(api, operator):
             )
             assert sorted(response.status_code for response in responses) == [200] + [409] * 7
             (first,) = [response.json() for response in responses if response.is_success]
-            answer = await next_message(agent.socket, "answer")
+            answer = await agent.answer()
             assert answer["decision"] == first["decision"]
             await agent.taken(answer)
             await until_state(operator, asked["request_id"], delivery="given")
@@ -135,13 +135,13 @@ async def test_an_answer_waits_for_the_agent(api, operator):
     for _ in range(2):  # its `answer_taken` is lost the first time
         async with connected(api, agent, command, [kept["request_id"]]) as asking:
             await asking.ask(id=kept["request_id"])
-            answer = await next_message(asking.socket, "answer")
+            answer = await asking.answer()
             assert answer["request_id"] == kept["request_id"]
             assert (await until_state(operator, kept["request_id"], state="answered"))["delivery"] == "waiting"
             withdrawn = await until_state(operator, gone["request_id"], state="withdrawn")
             assert "does not wait" in withdrawn["reason"]
     async with connected(api, agent, command) as asking:
-        await asking.taken(await next_message(asking.socket, "answer"), "late")
+        await asking.taken(await asking.answer(), "late")
         await until_state(operator, kept["request_id"], delivery="late")
         await asking.end()
 
@@ -163,7 +163,7 @@ async def test_an_answer_of_which_nobody_told_the_agent_is_sent(api, operator):
                        where id = %s""",
                     [decision, one["request_id"]],
                 )
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert (answer["request_id"], answer["decision"]["decision"]) == (asked["request_id"], "allow")
 
 
@@ -189,7 +189,7 @@ async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
         out, _ = await run("attention", "show", asked["request_id"])
         assert '{"command":"npm test"}' in out and "Bash(npm *)" in out
         await run("attention", "answer", asked["request_id"], "--allow", "--scope", "conversation")
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert answer["decision"] == {"decision": "allow", "input": None, "cli_rule": None}
         await agent.taken(answer)
         await until_state(operator, asked["request_id"], delivery="given")
@@ -197,7 +197,7 @@ async def test_the_command_line_lists_and_answers(api, operator, tmp_path):
         assert "answered by" in problem
         await run("attention", "answer", question["request_id"], "--answer", "a", code=1)
         await run("attention", "answer", question["request_id"], "--answer", "which=a", "--answer", "token=x")
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert answer["decision"]["answers"] == [
             {"id": "which", "answers": ["a"]},
             {"id": "token", "answers": ["x"]},
@@ -233,7 +233,7 @@ async def test_a_command_that_ends_waits_for_nobody(api, operator, way):
         body = body_of(answered, decision={"decision": "answers", "answers": answers})
         shown = await call_api(operator, "POST", f"/v1/attention/{answered['request_id']}/answer", body)
         assert "s3cret" not in json.dumps(shown)
-        sent = await next_message(agent.socket, "answer")
+        sent = await agent.answer()
         assert sent["decision"]["answers"][1]["answers"] == ["s3cret"]
         if way == "end":
             await agent.end()
@@ -244,7 +244,7 @@ async def test_a_command_that_ends_waits_for_nobody(api, operator, way):
         row = await until_state(operator, answered["request_id"], delivery="unknown")
         assert row["decision"]["answers"][1]["answers"] == ["•••"]
         late = await agent.ask()
-        refusal = await next_message(agent.socket, "answer")
+        refusal = await agent.answer()
         assert (refusal["request_id"], refusal["digest"]) == (late["request_id"], late["digest"])
         assert refusal["decision"]["decision"] == "deny", "the agent would wait for ever"
         await call_api(operator, "GET", f"/v1/attention/{late['request_id']}", status=404)
@@ -266,12 +266,12 @@ async def test_a_rule_answers_later_requests(api, operator):
         await until_state(operator, asked["request_id"], state="open")
         path = f"/v1/attention/{asked['request_id']}/answer"
         await call_api(operator, "POST", path, body_of(asked, scope="conversation", rule="Bash(npm *)"))
-        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.taken(await asking.answer())
         like = msgspec.structs.replace(RUN, input='{"command":"npm ci"}', said=["npm ci"], parts=[["npm ci"]])
         again = await asking.ask(like)
         row = await until_state(operator, again["request_id"], state="answered")
         assert (row["answered_by_kind"], row["answered_by_name"]) == ("rule", "the rule Bash(npm *)")
-        answer = await next_message(asking.socket, "answer")
+        answer = await asking.answer()
         assert (answer["decision"]["decision"], answer["by"]) == ("allow", "the rule Bash(npm *)")
         await asking.taken(answer)
         both = msgspec.structs.replace(RUN, said=["npm ci", "rm x"], parts=[["npm ci"], ["rm x"]])
@@ -292,7 +292,7 @@ async def test_a_rule_answers_later_requests(api, operator):
         results = (await call_api(operator, "POST", "/v1/attention/answers", {"answers": answers}))["results"]
         assert [result["problem"] is None for result in results] == [True, False, False]
         assert results[1]["request"]["state"] == "answered" and results[2]["request"] is None
-        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.taken(await asking.answer())
         await asking.end()
     rules = (await call_api(operator, "GET", "/v1/attention/rules"))["rules"]
     assert [one["rule"] for one in rules] == ["Bash(npm test)", "Bash(npm *)"]
@@ -358,7 +358,7 @@ async def test_the_reason_of_a_denial_reaches_the_agent(api, operator, way, tmp_
         out, _ = await run("attention", "answer", asked["request_id"], "--deny", "--reason", "Not now.")
         said = {"told": "", "steered": "goes into the running turn", "next_command": "next command of the conversation"}
         assert said[way] in out and ("takes no reason" in out) == (way != "told")
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert answer["decision"] == {"decision": "deny", "reason": "Not now.", "cancel": False}
         if way == "told":
             return
@@ -388,7 +388,7 @@ async def test_a_form_is_declined_or_closed(api, operator, tmp_path):
             asked = await agent.ask(form, title="deploy: Where?")
             await until_state(operator, asked["request_id"], state="open")
             await run("attention", "answer", asked["request_id"], *options)
-            answer = await next_message(agent.socket, "answer")
+            answer = await agent.answer()
             assert answer["decision"] == given
             await agent.taken(answer)
         asked = await agent.ask()

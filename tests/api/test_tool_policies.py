@@ -53,7 +53,7 @@ async def test_a_tool_is_kept_for_admins(api, operator, admin, tmp_path):
         path = f"/v1/attention/{asked['request_id']}/answer"
         always = {"digest": asked["digest"], "decision": ALLOW, "scope": "always", "rule": "Bash(npm *)"}
         await call_api(operator, "POST", path, always)
-        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.taken(await asking.answer())
         policy = {"verdict": "admin", "rule": "Bash(npm *)"}
         await call_api(operator, "POST", "/v1/tool-policies", policy, 403)
         kept = await call_api(admin, "POST", "/v1/tool-policies", policy, 201)
@@ -89,7 +89,7 @@ async def test_a_tool_is_kept_for_admins(api, operator, admin, tmp_path):
         await asked_in(operator, asked, "open")
         await call_api(admin, "POST", path, once)
         assert (await asked_in(operator, asked, "answered"))["for_admins"] is None
-        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.taken(await asking.answer())
         await call_api(operator, "DELETE", f"/v1/tool-policies/{kept['id']}", status=403)
         await call_api(admin, "DELETE", f"/v1/tool-policies/{kept['id']}")
         assert (await asked_in(operator, await asking.ask(), "answered"))["answered_by_kind"] == "rule"
@@ -121,16 +121,16 @@ async def test_a_rule_that_the_cli_keeps_is_let_by_admins_alone(api, operator, a
         await call_api(admin, "POST", path, once, 422)
         await call_api(admin, "DELETE", f"/v1/tool-policies/{policy['id']}")
         await call_api(admin, "POST", path, once)
-        answer = await next_message(asking.socket, "answer")
+        answer = await asking.answer()
         assert answer["decision"]["cli_rule"] == offer.rule
         await asking.taken(answer)
         asked = await asking.ask(body)
         await asked_in(operator, asked, "open")
         always = {"digest": asked["digest"], "decision": ALLOW, "scope": "always", "rule": "shell"}
         await call_api(operator, "POST", f"/v1/attention/{asked['request_id']}/answer", always)
-        await asking.taken(await next_message(asking.socket, "answer"))
+        await asking.taken(await asking.answer())
         await asked_in(operator, await asking.ask(body), "answered")
-        assert (await next_message(asking.socket, "answer"))["decision"] == {**ALLOW, "input": None, "cli_rule": None}
+        assert (await asking.answer())["decision"] == {**ALLOW, "input": None, "cli_rule": None}
     details = [detail for _, detail in await audit_entries(api, "attention.answered")]
     assert [detail.get("cli_rule") for detail in details] == [msgspec.to_builtins(offer), None, None]
 
@@ -157,7 +157,7 @@ async def test_a_tool_is_denied(api, operator, admin, tmp_path):
     async with running(api, operator, agent=one) as asking:
         row = await asked_in(operator, await asking.ask(RUN), "answered")
         assert (row["answered_by_name"], row["decision"]["decision"]) == ("the policy Bash(npm *)", "deny")
-        answer = await next_message(asking.socket, "answer")
+        answer = await asking.answer()
         assert answer["decision"]["decision"] == "deny"
         await asking.taken(answer)
         assert (await asked_in(operator, await asking.ask(FETCH), "open"))["for_admins"] is None

@@ -11,7 +11,6 @@ from support.agents import Operator, until
 from support.api_calls import call_api
 from support.asking_agents import RUN, running
 from support.expecting import expect
-from support.frames import next_message
 from support.page_faults import AXE, faults
 from support.pictures import DESK, PHONE, pictures
 from support.server import Api
@@ -168,7 +167,7 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
             await page.emulate_media(color_scheme="light" if number % 3 else "dark")
             found += await faults(page, f"request {number}", "main")
             await act(page, card)
-            answer = await next_message(agent.socket, "answer")
+            answer = await agent.answer()
             assert (answer["request_id"], answer["digest"]) == (asked["request_id"], asked["digest"])
             assert answer["decision"] == decision, number
             await agent.taken(answer)
@@ -181,7 +180,7 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
         # The agent takes an answer before the page knows that it was recorded: the page does not say otherwise.
         async def slowly(route: Route) -> None:
             response = await route.fetch()
-            answer = await next_message(agent.socket, "answer")
+            answer = await agent.answer()
             await agent.taken(answer)
             await agent.ask(PLAN, title="the next")
             await expect(page.locator("[data-listed]", has_text="the next")).to_be_visible()
@@ -197,10 +196,10 @@ async def test_each_kind_is_answered(center: Api, visit) -> None:
         await page.unroute("**/answer")
         await expect(page.locator("[data-ready]")).to_contain_text("the next")
         await page.keyboard.press("y")
-        await agent.taken(await next_message(agent.socket, "answer"))
+        await agent.taken(await agent.answer())
 
         ruled = await agent.ask(title="by the rule")
-        assert (await next_message(agent.socket, "answer"))["request_id"] == ruled["request_id"]
+        assert (await agent.answer())["request_id"] == ruled["request_id"]
 
         await page.set_viewport_size(DESK)
         await agent.ask(IDLE, title="Overwrite?")
@@ -303,7 +302,7 @@ async def test_an_answer_that_is_cut_off_is_not_lost(center: Api, visit) -> None
         await page.route("**/answer", cut_off)
         await page.keyboard.press("n")
         await expect(card.get_by_role("status")).to_contain_text("Denied by you.")
-        answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert (answer["request_id"], answer["decision"]) == (asked["request_id"], DENY)
         await page.unroute("**/answer")
 
@@ -314,8 +313,7 @@ async def test_an_answer_that_is_cut_off_is_not_lost(center: Api, visit) -> None
         await expect(card).to_contain_text("edit the file on its machine")
         await card.get_by_label(KEPT[1].rule, exact=False).check()
         await card.get_by_role("button", name="Allow for good").click()
-        while answer["request_id"] != asked["request_id"]:  # an answer comes again until the agent has taken it
-            answer = await next_message(agent.socket, "answer")
+        answer = await agent.answer()
         assert (answer["request_id"], answer["decision"]["cli_rule"]) == (asked["request_id"], KEPT[1].rule)
 
 

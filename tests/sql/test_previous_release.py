@@ -13,7 +13,6 @@ from support.agents import FINAL, Operator, until
 from support.api_calls import call_api
 from support.asking_agents import running
 from support.databases import fresh_database
-from support.frames import next_message
 from support.previous_release import FIRST_MIGRATION, ROOT, previous_agent, previous_release
 from support.server import Api
 from support.server import running as serving
@@ -127,7 +126,7 @@ async def answered(operator: Operator, asking) -> None:
     await until(is_open, "the request")
     body = {"digest": asked["digest"], "decision": ALLOW}
     await call_api(operator, "POST", f"/v1/attention/{asked['request_id']}/answer", body)
-    await asking.taken(await next_message(asking.socket, "answer"))
+    await asking.taken(await asking.answer())
     await asking.end()
     row = await operator.until_state(asking.command, *FINAL)
     assert row["state"] == "succeeded"

@@ -32,6 +32,7 @@ class AskingAgent:
 
     def __init__(self, agent: Enrolled, socket, command: dict) -> None:
         self.agent, self.socket, self.command = agent, socket, command
+        self._answered: set[str] = set()
 
     async def ask(
         self, body: RequestBody = RUN, id: str | None = None, title: str = "npm test", step: int | None = None
@@ -51,6 +52,13 @@ class AskingAgent:
 
     async def tell(self, **message: object) -> None:
         await self.socket.send(json.dumps(message))
+
+    async def answer(self) -> dict:
+        """The next answer to another request: each comes again until the instance has written that it was taken."""
+        while (answer := await next_message(self.socket, "answer"))["request_id"] in self._answered:
+            pass
+        self._answered.add(answer["request_id"])
+        return answer
 
     async def taken(self, answer: dict, fate: str = "given") -> None:
         await self.tell(type="answer_taken", request_id=answer["request_id"], digest=answer["digest"], fate=fate)
